@@ -1,0 +1,1 @@
+"""wherry: agents that cannot outgrow their context, escape their sandbox, or lose their work."""
