@@ -1,4 +1,12 @@
-"""Models: the protocol, its records, and the clients."""
+"""Models: the protocol, its records, and the clients.
+
+The records load with the package; a client loads when it is first named, so that nobody pays for the others.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from wherry.models.protocol import (
     Counter,
@@ -10,4 +18,40 @@ from wherry.models.protocol import (
     Prepared,
 )
 
-__all__ = ["Counter", "Model", "ModelDelta", "ModelProfile", "ModelReply", "ModelRequest", "Prepared"]
+if TYPE_CHECKING:
+    from wherry.models.scripted import FunctionModel, ScriptedModel
+    from wherry.models.tool_arguments import argument_error, parse_arguments
+
+__all__ = [
+    "Counter",
+    "FunctionModel",
+    "Model",
+    "ModelDelta",
+    "ModelProfile",
+    "ModelReply",
+    "ModelRequest",
+    "Prepared",
+    "ScriptedModel",
+    "argument_error",
+    "parse_arguments",
+]
+
+_HOMES = {
+    "FunctionModel": "scripted",
+    "ScriptedModel": "scripted",
+    "argument_error": "tool_arguments",
+    "parse_arguments": "tool_arguments",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -32,7 +32,7 @@ class ModelProfile:
     control_tokens: tuple[str, ...] = ()
     """Texts that open or close a turn in the model's chat template; escaped in every text that is not wherry's."""
     worked_examples: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Role (`"code"`, `"tools"`, `"manager"`) -> short worked examples for the system prompt; small models need them."""
+    """Role (`"code"`, `"tools"`, `"manager"`) -> short worked examples for the system prompt, for small models."""
     last_value_answers: bool = False
     """Whether a snippet's last value is the final answer when `final_answer` was left out (small models forget it)."""
 
@@ -58,8 +58,11 @@ class ModelReply:
     text: str = ""
     _: KW_ONLY
     tool_calls: Sequence[ToolCall] = ()
+    """Every call has an id, unique in the reply. Arguments that the model wrote as no JSON object are
+    `{"__raw__": text, "__error__": why}`; `wherry.models.argument_error(call)` gives the reason, for the model."""
     usage: Usage | None = None
-    """None when the server did not say."""
+    """Of this one request: `requests` is 1, `seconds` the wall time, `usd` its price or None when that is not known.
+    None when the server did not say what was used."""
     finish_reason: str | None = None
     """`"stop"`, `"length"`, `"tool_calls"`, ... as the server gave it."""
     model: str | None = None
