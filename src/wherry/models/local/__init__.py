@@ -1,0 +1,1 @@
+"""The embedded model: catalogue, download, llama.cpp's server in a child process."""
