@@ -1,1 +1,67 @@
-"""wherry: agents that cannot outgrow their context, escape their sandbox, or lose their work."""
+"""wherry: teams of AI agents that cannot outgrow their context, escape their sandbox, or lose their work.
+
+Names load on first use, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wherry.agents import CodeAgent, RunResult, RunStatus, ToolCallingAgent
+    from wherry.context import ContextBudget
+    from wherry.messages import Usage
+    from wherry.models import FunctionModel, LiteLLMModel, OpenAIModel, ScriptedModel
+    from wherry.models.local import LocalModel
+    from wherry.store import open_store
+    from wherry.tools import Tool, tool
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CodeAgent": "wherry.agents",
+    "ContextBudget": "wherry.context",
+    "FunctionModel": "wherry.models",
+    "LiteLLMModel": "wherry.models",
+    "LocalModel": "wherry.models.local",
+    "OpenAIModel": "wherry.models",
+    "RunResult": "wherry.agents",
+    "RunStatus": "wherry.agents",
+    "ScriptedModel": "wherry.models",
+    "Tool": "wherry.tools",
+    "ToolCallingAgent": "wherry.agents",
+    "Usage": "wherry.messages",
+    "open_store": "wherry.store",
+    "tool": "wherry.tools",
+}
+
+__all__ = [
+    "CodeAgent",
+    "ContextBudget",
+    "FunctionModel",
+    "LiteLLMModel",
+    "LocalModel",
+    "OpenAIModel",
+    "RunResult",
+    "RunStatus",
+    "ScriptedModel",
+    "Tool",
+    "ToolCallingAgent",
+    "Usage",
+    "open_store",
+    "tool",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'wherry' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,240 @@
+"""What both kinds of agent have in common: configuration, and the ways to run it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from wherry.agents import active, portal
+from wherry.agents.answers import AnswerRules, Check
+from wherry.agents.result import RunResult
+from wherry.agents.run import Order, Run
+from wherry.context import ContextBudget
+from wherry.errors import ConfigurationError
+from wherry.journal import Event
+from wherry.messages import ToolSchema
+from wherry.models import Model, ModelProfile, ModelReply
+from wherry.models.resolve import model_from
+from wherry.store import Store, open_store
+from wherry.tools import Tool, check_name, collect
+
+if TYPE_CHECKING:
+    from wherry.agents.loop import Turn
+
+
+class Agent:
+    """An agent's configuration. Every run has its own state, so one agent serves any number of concurrent runs.
+
+    Args:
+        tools: tools, functions, or whatever `wherry.tools.to_tool` accepts.
+        model: a model, or its name: `"local"`, `"openai/gpt-4o-mini"`, `"http://127.0.0.1:8080/v1#name"`.
+        name: by which a manager calls this agent, and by which it stands in the journal.
+        description: what a manager is told of it.
+        instructions: added to the system prompt.
+        managed_agents: agents that this one may call like tools; each needs a name and a description.
+        max_steps: model calls that a run may take; then one last request without tools.
+        output_type: any type that pydantic can validate; the answer is validated against it.
+        final_answer_checks: functions of the answer; see `wherry.agents.answers.Check`.
+        context: the bounds of what a request may hold.
+        store: where runs are kept: a store or its address; None for the default one.
+
+    Raises:
+        ConfigurationError: names, types or numbers that cannot be; the message says which.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        tools: Iterable[object] = (),
+        model: Model | str | None = None,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        instructions: str | None = None,
+        managed_agents: Iterable[Agent] = (),
+        max_steps: int = 20,
+        output_type: Any = None,  # Any: types, annotations, whatever pydantic validates
+        final_answer_checks: Sequence[Check] = (),
+        context: ContextBudget | None = None,
+        store: Store | str | None = None,
+    ) -> None:
+        self.tools: dict[str, Tool] = collect(tools)
+        """By name. What is put in, replaced or deleted here is what the model sees at the next step."""
+        self.managed_agents: dict[str, Agent] = _by_name(managed_agents)
+        self.model = model
+        self.name = name if name is None else check_name(name)
+        self.description = description
+        self.instructions = instructions
+        self.max_steps = _steps(max_steps)
+        self.rules = AnswerRules(output_type, final_answer_checks)
+        self.context = context or ContextBudget()
+        self._store = store
+
+    # What the two kinds of agent fill in.
+
+    @property
+    def tier(self) -> str | None:
+        """The sandbox tier that this agent's code runs in, if it runs any."""
+        return None
+
+    def hidden_tools(self) -> Sequence[Tool]:
+        """Tools that can be called without being announced in the prompt."""
+        raise NotImplementedError
+
+    def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile) -> str:
+        """The system prompt."""
+        raise NotImplementedError
+
+    def native(self, schemas: Sequence[ToolSchema]) -> Sequence[ToolSchema]:
+        """The tools that go into a request."""
+        raise NotImplementedError
+
+    def check_model(self, profile: ModelProfile) -> None:
+        """Refuse a model that this kind of agent cannot work with."""
+
+    async def act(self, run: Run, reply: ModelReply) -> Turn:
+        """Turn a reply into acts, and acts into observations."""
+        raise NotImplementedError
+
+    # What users call.
+
+    def run(
+        self,
+        task: str,
+        *,
+        inputs: Mapping[str, Any] | None = None,  # Any: the user's own values
+        files: Sequence[str | PathLike[str]] = (),
+        session: str | None = None,
+        max_steps: int | None = None,
+    ) -> RunResult:
+        """Do a task, from synchronous code; works inside a running event loop (a notebook) too.
+
+        Args:
+            task: what to do.
+            inputs: values that become variables in the sandbox, or named attachments of a tool-calling run.
+            files: copied into the sandbox's work folder.
+            session: the name of a conversation that goes on over many runs.
+            max_steps: instead of the agent's own.
+
+        Raises:
+            WherryError: what no model can mend: a failing server, no room in the context, no sandbox. It carries the
+                `run_id`; the run is in the store up to that point.
+        """
+        return portal.call(
+            partial(self.arun, task, inputs=inputs, files=files, session=session, max_steps=max_steps)
+        )
+
+    async def arun(
+        self,
+        task: str,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        files: Sequence[str | PathLike[str]] = (),
+        session: str | None = None,
+        max_steps: int | None = None,
+    ) -> RunResult:
+        """`run`, from asynchronous code."""
+        from wherry.agents.runner import execute
+
+        return await execute(self, self._order(task, inputs, files, session, max_steps))
+
+    async def astream(
+        self,
+        task: str,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        files: Sequence[str | PathLike[str]] = (),
+        session: str | None = None,
+        max_steps: int | None = None,
+    ) -> AsyncIterator[Event]:
+        """`arun`, giving the journal's events as they happen, nested agents included.
+
+        The last event is this run's `run.finished`. Leaving the loop early cancels the run.
+
+        Raises:
+            WherryError: as `run`, after the last event.
+        """
+        from wherry.agents.runner import execute
+
+        order = self._order(task, inputs, files, session, max_steps)
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        running = asyncio.create_task(execute(self, order, subscribers=(events.put_nowait,)))
+        running.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await running
+        finally:
+            if not running.done():
+                running.cancel()
+                await asyncio.wait([running])
+
+    def cancel(self, run_id: str) -> bool:
+        """Stop a run of this process, promptly, from any thread; whether it was under way.
+
+        The model call, the tools and the sandboxed code are stopped; the run's status is `cancelled`.
+        """
+        return active.cancel(run_id)
+
+    @property
+    def store(self) -> Store:
+        """Where this agent's runs are kept; opened at first use."""
+        if self._store is None or isinstance(self._store, str):
+            self._store = open_store(self._store)
+        return self._store
+
+    def resolved_model(self) -> Model:
+        """The model object; a name is resolved at first use."""
+        if self.model is None or isinstance(self.model, str):
+            self.model = model_from(self.model or "local")
+        return self.model
+
+    def _order(
+        self,
+        task: str,
+        inputs: Mapping[str, Any] | None,
+        files: Sequence[str | PathLike[str]],
+        session: str | None,
+        max_steps: int | None,
+    ) -> Order:
+        if not task.strip():
+            raise ConfigurationError("the task is empty", hint="say what is to be done")
+        for name in inputs or {}:
+            check_name(name)
+        paths = [Path(file) for file in files]
+        for path in paths:
+            if not path.is_file():
+                raise ConfigurationError(f"the file {str(path)!r} does not exist", hint="check `files`")
+        return Order(
+            task,
+            inputs=dict(inputs or {}),
+            files=paths,
+            session=session,
+            max_steps=self.max_steps if max_steps is None else _steps(max_steps),
+        )
+
+
+def _steps(number: int) -> int:
+    if number < 1:
+        raise ConfigurationError(f"max_steps is {number}; a run needs at least one step", hint="give max_steps=1 or more")
+    return number
+
+
+def _by_name(agents: Iterable[Agent]) -> dict[str, Agent]:
+    found: dict[str, Agent] = {}
+    for agent in agents:
+        if not agent.name or not agent.description:
+            missing = "name" if not agent.name else "description"
+            raise ConfigurationError(
+                f"a managed agent ({type(agent).__name__}, name={agent.name!r}) has no {missing}",
+                hint="give it name= and description=: its manager chooses by them",
+            )
+        if agent.name in found:
+            raise ConfigurationError(f"two managed agents are named {agent.name!r}", hint="rename one of them")
+        found[agent.name] = agent
+    return found

@@ -1,0 +1,73 @@
+"""The agent loop: build the request, ask the model, act, record. Both kinds of agent play it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Protocol
+
+from wherry.agents import prompts
+from wherry.agents.result import RunStatus
+from wherry.agents.run import Run
+from wherry.errors import OutputError
+from wherry.journal import EventType
+from wherry.messages import Message
+from wherry.models import ModelReply
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of one reply."""
+
+    messages: Sequence[Message] = ()
+    """What the model is to see of it."""
+    _: KW_ONLY
+    answered: bool = False
+    answer: Any = None  # Any: the model's final answer, not yet checked
+    answer_call: str | None = None
+    """The call of `final_answer`, where the answer came by one: it is owed a result."""
+
+
+class Acts(Protocol):
+    """How a kind of agent turns a reply into acts, and acts into observations."""
+
+    async def act(self, run: Run, reply: ModelReply) -> Turn: ...
+
+
+async def play(run: Run, acts: Acts) -> tuple[RunStatus, Any]:
+    """Step until the agent has an answer that its rules accept, or has no steps left."""
+    while run.step < run.order.max_steps:
+        run.step += 1
+        reply = await run.ask()
+        turn = await acts.act(run, reply)
+        for message in turn.messages:
+            await run.tell(message)
+        if run.fatal is not None:
+            raise run.fatal
+        if turn.answered:
+            try:
+                answer = await run.rules.accept(turn.answer)
+            except OutputError as refusal:
+                await run.tell(_result_of(turn, prompts.check_failed(refusal.message)))
+            else:
+                await run.tell(_result_of(turn, "Answer accepted."))
+                return RunStatus.COMPLETED, answer
+    return RunStatus.MAX_STEPS, await _last_word(run)
+
+
+async def _last_word(run: Run) -> Any:
+    """One request without tools, at the end of the steps: its text is the output, if the rules accept it."""
+    run.journal.record(EventType.LIMIT_REACHED, limit="max_steps", value=run.order.max_steps)
+    await run.tell(Message("user", prompts.LAST_WORD))
+    reply = await run.ask(with_tools=False)
+    try:
+        return await run.rules.accept(reply.text.strip())
+    except OutputError as refusal:
+        run.warn(f"the last word at max_steps was not accepted: {refusal.message}", "raise max_steps")
+        return None
+
+
+def _result_of(turn: Turn, text: str) -> Message:
+    if turn.answer_call is None:
+        return Message("user", text)
+    return Message("tool", text, tool_call_id=turn.answer_call, name="final_answer")

@@ -1,0 +1,38 @@
+"""A managed agent, as the tool that its manager calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from wherry.agents.result import RunStatus
+from wherry.agents.run import Order, Run
+from wherry.errors import ConfigurationError, ToolError, WherryError
+from wherry.tools import Tool, tool
+
+if TYPE_CHECKING:
+    from wherry.agents.agent import Agent
+
+
+def delegate(manager: Callable[[], Run], agent: Agent) -> Tool:
+    """The tool by which `manager` asks `agent`. Each call is a run of its own, so calls may be made in parallel."""
+
+    async def ask(task: str) -> Any:  # Any: the agent's output, of its own type
+        from wherry.agents.runner import execute
+
+        run = manager()
+        if not task.strip():
+            raise ToolError("the task is empty; say in full what is to be done")
+        try:
+            result = await execute(agent, Order(task, max_steps=agent.max_steps), parent=run)
+        except WherryError as error:
+            # What its own model could not mend, no other model can: the whole tree of runs ends with it.
+            run.fatal = run.fatal or error
+            raise
+        if result.status is RunStatus.COMPLETED:
+            return result.output
+        return f"[not finished: {result.status}] {result.output}"
+
+    if not agent.name or not agent.description:
+        raise ConfigurationError("a managed agent has no name or description", hint="give it both")
+    return tool(ask, name=agent.name, description=agent.description)

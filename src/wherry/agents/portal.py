@@ -1,0 +1,63 @@
+"""The synchronous face of the asynchronous core: one event loop in one daemon thread, shared by all `run()` calls.
+
+A thread of its own works where the caller already has a running loop, as in a notebook; and one loop for all calls
+lets clients keep their connections between runs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+import anyio
+from anyio.from_thread import BlockingPortal
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_portal: tuple[int, BlockingPortal] | None = None
+
+
+def call(function: Callable[[], Awaitable[T]]) -> T:
+    """Run an async function to its end, from synchronous code.
+
+    An interrupt (Ctrl-C) cancels it, waits until it has cleaned up, and is raised again.
+    """
+    ended = threading.Event()
+
+    async def whole() -> T:
+        try:
+            return await function()
+        finally:
+            ended.set()
+
+    future: Future[T] = _running().start_task_soon(whole)
+    try:
+        return future.result()
+    except BaseException:
+        if not ended.is_set() and future.cancel():  # a cancelled future is done at once; its task is not
+            ended.wait()
+        raise
+
+
+def _running() -> BlockingPortal:
+    global _portal
+    with _lock:
+        if _portal is None or _portal[0] != os.getpid():  # a forked child has the object but not the thread
+            _portal = (os.getpid(), _start())
+        return _portal[1]
+
+
+def _start() -> BlockingPortal:
+    ready: Future[BlockingPortal] = Future()
+
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            ready.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    threading.Thread(target=anyio.run, args=(serve,), name="wherry-portal", daemon=True).start()
+    return ready.result()

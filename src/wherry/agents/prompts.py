@@ -1,0 +1,56 @@
+"""What agents are told. Short: a small local model reads 80 tokens a second, and every step pays for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from wherry.messages import ToolSchema
+from wherry.tools import signature
+
+CODE = """\
+You solve tasks by writing Python. Each reply is one short ```python block. It runs, and you see what it printed; \
+variables stay. When you know the answer, call final_answer(value)."""
+
+CODE_TOOLS = "These functions are already there; call them, never define or import them:"
+
+TOOLS = """\
+You solve tasks by calling tools. Call one or more tools, read the results, and go on until you know the answer; then \
+call final_answer."""
+
+LAST_WORD = "You have no steps left and no tools. Give your best final answer now, as plain text, from what you know."
+
+NOTHING_PRINTED = "The code ran and printed nothing. print() what you need to see, or call final_answer(value)."
+
+
+def code_system(
+    schemas: Iterable[ToolSchema], *, examples: str = "", instructions: str = "", answer: Mapping[str, Any] | None = None
+) -> str:
+    """The system prompt of a code agent: the rules, the examples, then what changes from agent to agent."""
+    stubs = "\n".join(signature(schema) for schema in schemas)
+    return _joined(CODE, examples, stubs and f"{CODE_TOOLS}\n{stubs}", _answer_rule(answer), instructions)
+
+
+def tools_system(*, examples: str = "", instructions: str = "") -> str:
+    """The system prompt of a tool-calling agent; the tools themselves travel as schemas."""
+    return _joined(TOOLS, examples, instructions)
+
+
+def check_failed(problem: str) -> str:
+    return f"That answer was not accepted: {problem}\nMend it and call final_answer again."
+
+
+def attached(names: Mapping[str, str], files: Sequence[str]) -> str:
+    """What a task's inputs and files look like to the model: names and previews, never the whole."""
+    lines = [f"- {name}: {preview}" for name, preview in names.items()]
+    lines += [f"- file {name!r} in the working folder" for name in files]
+    return "\n\nGiven:\n" + "\n".join(lines) if lines else ""
+
+
+def _answer_rule(answer: Mapping[str, Any] | None) -> str:
+    return f"The final answer must fit this JSON schema: {json.dumps(answer)}" if answer else ""
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n".join(part.strip() for part in parts if part.strip())

@@ -1,0 +1,39 @@
+"""What a run gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from enum import StrEnum
+from typing import Any
+
+from wherry.messages import Usage
+
+
+class RunStatus(StrEnum):
+    """How a run ended."""
+
+    COMPLETED = "completed"
+    MAX_STEPS = "max_steps"
+    """The steps ran out; `output` is the model's last word, no completed answer."""
+    LIMIT = "limit"
+    WAITING = "waiting"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """The outcome of one run. `str(result)` is the output."""
+
+    output: Any  # Any: of the agent's `output_type`, or whatever the model answered
+    status: RunStatus
+    run_id: str
+    _: KW_ONLY
+    usage: Usage
+    """Of the whole tree: managed agents included."""
+    steps: int
+    warnings: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        return self.output if isinstance(self.output, str) else str(self.output)

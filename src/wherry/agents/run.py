@@ -1,0 +1,163 @@
+"""The state of one run of one agent. Agents hold configuration; whatever a run changes is here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wherry.agents.answers import AnswerRules
+from wherry.agents.toolbox import Toolbox
+from wherry.context import ContextWindow
+from wherry.errors import ModelError, WherryError
+from wherry.journal import EventType, RunJournal
+from wherry.messages import Message, ToolCall, Usage
+from wherry.models import Model, ModelProfile, ModelReply, ModelRequest
+from wherry.models.pricing import cost
+from wherry.sandbox import Session
+from wherry.tools import ToolContext
+
+if TYPE_CHECKING:
+    from wherry.agents.agent import Agent
+    from wherry.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run is asked to do."""
+
+    task: str
+    _: KW_ONLY
+    inputs: Mapping[str, Any] = field(default_factory=dict[str, Any])  # Any: the user's own values
+    files: Sequence[Path] = ()
+    session: str | None = None
+    max_steps: int = 20
+
+
+class Meter:
+    """What a run has used, its managed agents included: every record goes up to the root."""
+
+    __slots__ = ("_parent", "usage")
+
+    def __init__(self, parent: Meter | None = None) -> None:
+        self._parent = parent
+        self.usage = Usage()
+
+    def add(self, usage: Usage) -> None:
+        meter: Meter | None = self
+        while meter is not None:
+            meter.usage += usage
+            meter = meter._parent
+
+
+@dataclass(slots=True)
+class Run:
+    """One run under way."""
+
+    agent: Agent
+    order: Order
+    journal: RunJournal
+    store: Store
+    model: Model
+    profile: ModelProfile
+    window: ContextWindow
+    toolbox: Toolbox
+    rules: AnswerRules
+    meter: Meter
+    context: ToolContext
+    step: int = 0
+    calls: int = 0
+    warnings: list[str] = field(default_factory=list[str])
+    sandbox: Session | None = None
+    """The code agent's session, once a snippet has run."""
+    fatal: WherryError | None = None
+    """What a tool or a managed agent ran into that no model can mend; raised as soon as the turn is over."""
+
+    async def ask(self, *, with_tools: bool = True) -> ModelReply:
+        """One bounded request to the model; its reply is appended to the window and to the journal.
+
+        Raises:
+            ContextBudgetError: the pinned parts do not fit; nothing was sent.
+            ModelError: the server failed.
+        """
+        if self.toolbox.refresh():
+            self._record_toolbox()
+        tools = self.toolbox.native if with_tools else ()
+        fitted = await self.window.request(system=self.toolbox.system, tools=tools)
+        journal = self.journal
+        journal.record(
+            EventType.MODEL_REQUESTED,
+            step=self.step,
+            keep=fitted.keep,
+            add=[journal.keep(message) for message in fitted.messages[fitted.keep :]],
+            tools_digest=self.toolbox.digest,
+            max_output=fitted.max_output,
+            tokens=fitted.tokens,
+            window=fitted.window,
+        )
+        journal.send()
+        started = time.monotonic()
+        try:
+            reply = await self.model.complete(ModelRequest(fitted.messages, tools, max_output=fitted.max_output))
+        except ModelError as error:
+            journal.record(EventType.MODEL_FAILED, step=self.step, kind=error.kind, message=error.message[:2000])
+            raise
+        usage = self._usage(reply, fitted.tokens, time.monotonic() - started)
+        self.meter.add(usage)
+        if reply.usage is not None:
+            self.window.report(reply.usage)
+        message = Message("assistant", reply.text, tool_calls=_with_ids(reply.tool_calls, self.step))
+        stored = await self.window.append(message)
+        journal.record(
+            EventType.MODEL_REPLIED,
+            step=self.step,
+            message=journal.keep(stored),
+            usage=usage.to_json(),
+            seconds=round(usage.seconds, 6),
+            finish_reason=reply.finish_reason,
+            model=reply.model or self.profile.name,
+            estimated=reply.usage is None,
+        )
+        return replace(reply, tool_calls=message.tool_calls)
+
+    async def tell(self, message: Message) -> None:
+        """Append what the model is to see next."""
+        self.journal.keep(await self.window.append(message))
+
+    def warn(self, message: str, hint: str = "") -> None:
+        self.warnings.append(message)
+        self.journal.record(EventType.WARNING, message=message, hint=hint)
+
+    def next_call(self) -> str:
+        """A name for a tool call made from code: unique in the run and the same when the run is repeated."""
+        self.calls += 1
+        return f"{self.step}.{self.calls}"
+
+    def _usage(self, reply: ModelReply, estimate: int, seconds: float) -> Usage:
+        used = reply.usage or Usage(input_tokens=estimate, output_tokens=self.window.count(reply.text))
+        used = replace(used, requests=1, seconds=seconds)
+        return replace(used, usd=cost(used, self.profile))
+
+    def _record_toolbox(self) -> None:
+        before, after = self.toolbox.before, self.toolbox.digests
+        if before is None:
+            return
+        self.journal.record(
+            EventType.TOOLS_CHANGED,
+            added=sorted(after.keys() - before.keys()),
+            removed=sorted(before.keys() - after.keys()),
+            changed=sorted(name for name in after.keys() & before.keys() if after[name] != before[name]),
+        )
+
+
+def _with_ids(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:
+    """Calls with an id each, all different: some servers send none, or the same one twice."""
+    seen: set[str] = set()
+    out: list[ToolCall] = []
+    for number, call in enumerate(calls):
+        unique = call if call.id and call.id not in seen else replace(call, id=f"call_{step}_{number}")
+        seen.add(unique.id)
+        out.append(unique)
+    return tuple(out)

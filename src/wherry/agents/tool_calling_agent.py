@@ -1,0 +1,110 @@
+"""The agent whose model calls tools by their schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import anyio
+
+from wherry.agents import prompts
+from wherry.agents.acting import announce, perform
+from wherry.agents.agent import Agent
+from wherry.agents.loop import Turn
+from wherry.agents.run import Run
+from wherry.errors import ConfigurationError
+from wherry.messages import Message, ToolCall, ToolSchema
+from wherry.models import ModelProfile, ModelReply
+from wherry.models.tool_arguments import argument_problem
+from wherry.tools import Tool
+from wherry.tools.builtin import final_answer_schema, read_artifact
+
+EMPTY = "Your reply was empty. Call a tool, or call final_answer with the answer."
+
+
+class ToolCallingAgent(Agent):
+    """An agent that solves a task by schema-driven tool calls, with the model's native tool calling.
+
+    A reply without tool calls is the final answer, as in the model's own interface; so is a call of `final_answer`.
+
+    Args:
+        parallel_tools: how many calls of one reply may run at the same time. Results are given in call order.
+
+    The other arguments are those of `Agent`.
+    """
+
+    kind: ClassVar[str] = "tools"
+
+    def __init__(self, tools: Any = (), model: Any = None, *, parallel_tools: int = 4, **options: Any) -> None:
+        # Any: passed on to Agent, which types and checks them
+        super().__init__(tools, model, **options)
+        if parallel_tools < 1:
+            raise ConfigurationError(f"parallel_tools is {parallel_tools}; it must be at least 1")
+        self.parallel_tools = parallel_tools
+
+    def hidden_tools(self) -> Sequence[Tool]:
+        return ()
+
+    def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile) -> str:
+        return prompts.tools_system(
+            examples=profile.worked_examples.get("tools", ""), instructions=self.instructions or ""
+        )
+
+    def native(self, schemas: Sequence[ToolSchema]) -> Sequence[ToolSchema]:
+        own = {schema.name for schema in schemas}
+        extra = () if "read_artifact" in own else (read_artifact.schema,)
+        return (*schemas, *extra, final_answer_schema(self.rules.schema))
+
+    def check_model(self, profile: ModelProfile) -> None:
+        if not profile.native_tools:
+            raise ConfigurationError(
+                f"the model {profile.name!r} has no native tool calling, which a ToolCallingAgent needs",
+                hint="use a CodeAgent, or a model with tool calling",
+            )
+
+    async def act(self, run: Run, reply: ModelReply) -> Turn:
+        if not reply.tool_calls:
+            text = reply.text.strip()
+            return Turn(answered=True, answer=text) if text else Turn([Message("user", EMPTY)])
+        ending = next((call for call in reply.tool_calls if call.name == "final_answer"), None)
+        calls = [call for call in reply.tool_calls if call is not ending]
+        results = await self._perform_all(run, calls)
+        if ending is None:
+            return Turn(results)
+        problem = argument_problem(ending)
+        if problem is None and "answer" not in ending.arguments:
+            problem = "final_answer needs the argument 'answer'"
+        if problem is not None:
+            return Turn([*results, _result(ending, f"Error: {problem}")])
+        return Turn(results, answered=True, answer=ending.arguments["answer"], answer_call=ending.id)
+
+    async def _perform_all(self, run: Run, calls: Sequence[ToolCall]) -> list[Message]:
+        texts = [f"Error: {problem}" if (problem := argument_problem(call)) else "" for call in calls]
+        ready = [number for number, text in enumerate(texts) if not text]
+        for number in ready:
+            announce(run, calls[number].name, calls[number].id, calls[number].arguments)
+        await run.journal.commit()  # what is about to happen is durable before it happens
+
+        async def one(number: int) -> None:
+            call = calls[number]
+            texts[number] = (await perform(run, call.name, call.id, call.arguments)).text
+
+        if len(ready) == 1:
+            await one(ready[0])
+        elif ready:
+            limiter = anyio.Semaphore(self.parallel_tools)
+
+            async def limited(number: int) -> None:
+                async with limiter:
+                    await one(number)
+
+            async with anyio.create_task_group() as group:
+                for number in ready:
+                    group.start_soon(limited, number)
+        return [_result(call, text) for call, text in zip(calls, texts, strict=True)]
+
+
+def _result(call: ToolCall, text: str) -> Message:
+    return Message("tool", text, tool_call_id=call.id, name=call.name)
+
+

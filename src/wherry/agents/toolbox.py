@@ -1,0 +1,94 @@
+"""What an agent can do at this step: its tools and its managed agents, read anew each time.
+
+`agent.tools` and `agent.managed_agents` are plain dicts that users change while a run is under way. Reading them costs
+a comparison; schemas, stubs and digests are made again only when something has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from wherry.errors import ConfigurationError
+from wherry.messages import Message, ToolSchema, canonical, digest
+from wherry.tools import Tool, check_name, to_tool
+
+if TYPE_CHECKING:
+    from wherry.agents.agent import Agent
+
+Prompt = Callable[[Sequence[ToolSchema]], str]
+
+
+class Toolbox:
+    """The tools of one run. `refresh()` before each step."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        *,
+        prompt: Prompt,
+        delegate: Callable[[Agent], Tool],
+        hidden: Sequence[Tool],
+        native: Callable[[Sequence[ToolSchema]], Sequence[ToolSchema]],
+    ) -> None:
+        self._agent = agent
+        self._prompt = prompt
+        self._delegate = delegate
+        self._hidden = {tool.name: tool for tool in hidden}
+        self._native_of = native
+        self._seen: tuple[object, ...] | None = None
+        self._made: dict[int, tuple[object, Tool]] = {}
+        self.before: Mapping[str, str] | None = None
+        """Digest by tool name before the last change; None before the first reading."""
+        self.digests: Mapping[str, str] = {}
+        self.tools: Mapping[str, Tool] = {}
+        """By the name that the model calls it by."""
+        self.agents: frozenset[str] = frozenset()
+        """The names among `tools` that are managed agents."""
+        self.native: tuple[ToolSchema, ...] = ()
+        """What goes into a request's `tools`."""
+        self.digest = ""
+        self.system = Message("system", "")
+
+    def refresh(self) -> bool:
+        """Read the agent's dicts; whether anything differs from the last reading.
+
+        Raises:
+            ConfigurationError: something in them is no tool, or two things have one name.
+        """
+        tools, agents = self._agent.tools, self._agent.managed_agents
+        seen = (*tools.items(), None, *agents.items(), self._agent.instructions)
+        if seen == self._seen:
+            return False
+        visible: dict[str, Tool] = {}
+        for name, item in tools.items():
+            visible[check_name(name)] = self._made_once(item, lambda item=item: to_tool(item))
+        for name, agent in agents.items():
+            if name in visible:
+                raise ConfigurationError(
+                    f"{name!r} names a tool and a managed agent", hint="give one of them another name"
+                )
+            visible[check_name(name)] = self._made_once(agent, lambda agent=agent: self._delegate(agent))
+        schemas = [_named(tool.schema, name) for name, tool in visible.items()]
+        self.before = self.digests if self._seen is not None else None
+        self.digests = {schema.name: digest(canonical(schema.to_json())) for schema in schemas}
+        self.tools = {**self._hidden, **visible}
+        self.agents = frozenset(agents)
+        self.native = tuple(self._native_of(schemas))
+        self.digest = digest(canonical(self.digests))
+        self.system = Message("system", self._prompt(schemas))
+        self._seen = seen
+        return True
+
+    def _made_once(self, item: object, make: Callable[[], Tool]) -> Tool:
+        """The same object gives the same tool: a schema is built once, however often the dict changes."""
+        known = self._made.get(id(item))
+        if known is None or known[0] is not item:
+            known = self._made[id(item)] = (item, make())
+        return known[1]
+
+
+def _named(schema: ToolSchema, name: str) -> ToolSchema:
+    if schema.name == name:
+        return schema
+    return ToolSchema(name, schema.description, schema.parameters, schema.returns)
