@@ -19,11 +19,14 @@ from wherry.models.protocol import (
 )
 
 if TYPE_CHECKING:
+    from wherry.models.failures import Failure, FailureKind, classify
     from wherry.models.scripted import FunctionModel, ScriptedModel
     from wherry.models.tool_arguments import argument_error, parse_arguments
 
 __all__ = [
     "Counter",
+    "Failure",
+    "FailureKind",
     "FunctionModel",
     "Model",
     "ModelDelta",
@@ -33,13 +36,17 @@ __all__ = [
     "Prepared",
     "ScriptedModel",
     "argument_error",
+    "classify",
     "parse_arguments",
 ]
 
 _HOMES = {
+    "Failure": "failures",
+    "FailureKind": "failures",
     "FunctionModel": "scripted",
     "ScriptedModel": "scripted",
     "argument_error": "tool_arguments",
+    "classify": "failures",
     "parse_arguments": "tool_arguments",
 }
 
