@@ -1,0 +1,58 @@
+"""The run that a tool is called in.
+
+A tool that needs the run's store, or wants to know who asks, reads `current_context()`. It is a context
+variable: it reaches async tools, and sync tools in their threads, and concurrent runs do not see one another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wherry.errors import ToolError
+
+if TYPE_CHECKING:
+    from wherry.store.protocol import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may know of the run that called it."""
+
+    run_id: str
+    agent: str
+    """The name of the agent that called."""
+    session: str | None
+    store: Store
+    """Where the run is kept: memo, artifacts."""
+
+
+_context: ContextVar[ToolContext] = ContextVar("wherry_tool_context")
+
+
+def current_context() -> ToolContext:
+    """The run that the tool is called in.
+
+    Raises:
+        ToolError: No run is under way: the tool was called by hand, outside of `use_context`.
+    """
+    try:
+        return _context.get()
+    except LookupError:
+        raise ToolError(
+            "this tool works only inside a run: it needs the run's store",
+            hint="let an agent call it, or wrap the call in `with use_context(ToolContext(...)):`",
+        ) from None
+
+
+@contextmanager
+def use_context(context: ToolContext) -> Generator[ToolContext]:
+    """Let `current_context()` give `context` to everything called inside the `with` block."""
+    token = _context.set(context)
+    try:
+        yield context
+    finally:
+        _context.reset(token)
