@@ -19,7 +19,9 @@ from wherry.models.protocol import (
 )
 
 if TYPE_CHECKING:
-    from wherry.models.failures import Failure, FailureKind, classify
+    from wherry.models.failure_kind import FailureKind
+    from wherry.models.failures import Failure, classify
+    from wherry.models.openai import OpenAIModel
     from wherry.models.scripted import FunctionModel, ScriptedModel
     from wherry.models.tool_arguments import argument_error, parse_arguments
 
@@ -33,6 +35,7 @@ __all__ = [
     "ModelProfile",
     "ModelReply",
     "ModelRequest",
+    "OpenAIModel",
     "Prepared",
     "ScriptedModel",
     "argument_error",
@@ -42,8 +45,9 @@ __all__ = [
 
 _HOMES = {
     "Failure": "failures",
-    "FailureKind": "failures",
+    "FailureKind": "failure_kind",
     "FunctionModel": "scripted",
+    "OpenAIModel": "openai",
     "ScriptedModel": "scripted",
     "argument_error": "tool_arguments",
     "classify": "failures",
