@@ -1,0 +1,51 @@
+"""What happens in a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+
+class EventType(StrEnum):
+    """The kinds of events. The values are what the store holds."""
+
+    RUN_STARTED = "run.started"
+    MODEL_REQUESTED = "model.requested"
+    MODEL_REPLIED = "model.replied"
+    MODEL_FAILED = "model.failed"
+    TOOL_CALLED = "tool.called"
+    TOOL_RETURNED = "tool.returned"
+    CODE_STARTED = "code.started"
+    CODE_FINISHED = "code.finished"
+    CONTEXT_OFFLOADED = "context.offloaded"
+    CONTEXT_COMPACTED = "context.compacted"
+    APPROVAL_REQUESTED = "approval.requested"
+    APPROVAL_DECIDED = "approval.decided"
+    TOOLS_CHANGED = "tools.changed"
+    PROMPT_CHANGED = "prompt.changed"
+    LIMIT_REACHED = "limit.reached"
+    AGENT_CALLED = "agent.called"
+    AGENT_RETURNED = "agent.returned"
+    WARNING = "warning"
+    RUN_FINISHED = "run.finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a run, once."""
+
+    run_id: str
+    parent_run_id: str | None
+    agent: str
+    seq: int
+    """From 1, without gaps, in one run."""
+    time: float
+    """Unix time in seconds."""
+    type: EventType
+    payload: Mapping[str, Any]  # Any: JSON, its keys depend on the type
+
+
+Subscriber: TypeAlias = Callable[[Event], None]
+"""Called with every event of a tree of runs as it happens, by the thread that recorded it. It must be quick."""

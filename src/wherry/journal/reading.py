@@ -1,0 +1,71 @@
+"""Reading a journal back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wherry.errors import StoreError
+from wherry.journal.events import Event, EventType
+from wherry.messages import Message, parse
+from wherry.store import EventRow, Store
+
+
+def read_events(store: Store, run_id: str, *, after: int = 0) -> Iterator[Event]:
+    """The committed events of a run with a sequence number above `after`, in order.
+
+    Raises:
+        RunNotFound: The store has no such run.
+    """
+    run = store.run(run_id)
+    return (_event(row, run.parent_run_id) for row in store.events(run_id, after=after))
+
+
+def digests_of_request(store: Store, run_id: str, n: int) -> list[str]:
+    """The digests of the messages of a run's n-th request to its model, n from 1.
+
+    Raises:
+        RunNotFound: The store has no such run.
+        ValueError: The run made fewer requests.
+        StoreError: The records contradict one another.
+    """
+    store.run(run_id)
+    digests: list[str] = []
+    made = 0
+    for row in store.events(run_id):
+        if row.type != EventType.MODEL_REQUESTED:
+            continue
+        payload = parse(row.body)
+        keep, add = payload["keep"], payload["add"]
+        if not 0 <= keep <= len(digests):
+            raise StoreError(
+                f"record {row.seq} of run {run_id!r} keeps {keep} messages of a request that had {len(digests)}",
+                run_id=run_id,
+            )
+        digests[keep:] = add
+        made += 1
+        if made == n:
+            return digests
+    raise ValueError(f"run {run_id!r} has {made} requests; there is no request {n}")
+
+
+def messages_of_request(store: Store, run_id: str, n: int) -> list[Message]:
+    """The messages of a run's n-th request to its model, n from 1, byte for byte as they were sent.
+
+    Raises:
+        RunNotFound: The store has no such run.
+        ValueError: The run made fewer requests.
+        StoreError: The records contradict one another, or a message is missing or damaged.
+    """
+    return [Message.decode(store.message(name)) for name in digests_of_request(store, run_id, n)]
+
+
+def _event(row: EventRow, parent_run_id: str | None) -> Event:
+    try:
+        type_ = EventType(row.type)
+    except ValueError:
+        raise StoreError(
+            f"record {row.seq} of run {row.run_id!r} has the type {row.type!r}, which this wherry does not know",
+            hint="pip install --upgrade wherry",
+            run_id=row.run_id,
+        ) from None
+    return Event(row.run_id, parent_run_id, row.agent, row.seq, row.time, type_, parse(row.body))

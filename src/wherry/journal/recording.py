@@ -1,0 +1,230 @@
+"""Writing a journal: events get their number and hash as they happen and go to the store in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from wherry.errors import StoreError
+from wherry.journal.chain import Link, genesis
+from wherry.journal.events import Event, EventType, Subscriber
+from wherry.journal.run_ids import new_run_id
+from wherry.messages import Message, canonical, digest
+from wherry.store import Batch, EventRow, RunRow, Store
+
+TASK_PREVIEW = 2000
+"""Characters of the task that the list of runs shows."""
+
+
+class Journal:
+    """The journal of one tree of runs: a store, and who wants to know at once."""
+
+    def __init__(self, store: Store, subscribers: Iterable[Subscriber] = ()) -> None:
+        self.store = store
+        self._subscribers: tuple[Subscriber, ...] = tuple(subscribers)
+
+    @classmethod
+    def start(
+        cls,
+        store: Store,
+        *,
+        agent: str,
+        subscribers: Iterable[Subscriber] = (),
+        parent: RunJournal | None = None,
+        run_id: str | None = None,
+    ) -> RunJournal:
+        """Begin the journal of a new run; nothing is written before its first event.
+
+        Args:
+            subscribers: Called with every event of this run and of all runs below it.
+            parent: The run whose agent calls this one's: its subscribers hear of this run too.
+            run_id: A name that nobody used yet; None makes one.
+        """
+        if parent is None:
+            return RunJournal(cls(store, subscribers), agent=agent, run_id=run_id or new_run_id(), parent_run_id=None)
+        for fn in subscribers:
+            parent.tree.subscribe(fn)
+        return RunJournal(parent.tree, agent=agent, run_id=run_id or new_run_id(), parent_run_id=parent.run_id)
+
+    def subscribe(self, fn: Subscriber) -> Callable[[], None]:
+        """Call `fn` with every event of the tree from now on, until the function that is returned is called."""
+        self._subscribers = (*self._subscribers, fn)
+
+        def unsubscribe() -> None:
+            # Equality, not identity: a bound method is a new object each time it is looked up.
+            self._subscribers = tuple(other for other in self._subscribers if other != fn)
+
+        return unsubscribe
+
+    def tell(self, event: Event) -> list[tuple[Subscriber, Exception]]:
+        """Tell all subscribers of an event; those that raised are dropped and returned."""
+        failed: list[tuple[Subscriber, Exception]] = []
+        for fn in self._subscribers:
+            try:
+                fn(event)
+            except Exception as error:  # noqa: BLE001 - whatever an onlooker does wrong must not end the run
+                failed.append((fn, error))
+        for fn, _ in failed:
+            self._subscribers = tuple(other for other in self._subscribers if other != fn)
+        return failed
+
+
+class RunJournal:
+    """The journal of one run.
+
+    Events may be recorded from any thread. A run has one journal at a time: what another process appends in between
+    makes the next commit fail, and after a failed append every later one fails too, so that a journal never has a hole.
+    """
+
+    def __init__(self, tree: Journal, *, agent: str, run_id: str, parent_run_id: str | None) -> None:
+        self.tree = tree
+        self.store = tree.store
+        self.agent = agent
+        self.run_id = run_id
+        self.parent_run_id = parent_run_id
+        self._link = Link(run_id, agent)
+        self._hash = genesis(run_id, parent_run_id)
+        self._seq = 0
+        self._lock = threading.Lock()
+        """Over the chain and what waits to be sent."""
+        self._events: list[EventRow] = []
+        self._messages: list[tuple[str, bytes]] = []
+        self._kept: set[str] = set()
+        self._run: RunRow | None = None
+        self._run_changed = False
+        self._last: Future[None] | None = None
+        self._failure: StoreError | None = None
+
+    def record(self, type: EventType, /, **payload: Any) -> Event:  # Any: JSON
+        """Record that something happened. Subscribers are called before this returns; the store gets it with `send`.
+
+        NaN and the infinities are kept as the literals `NaN` and `Infinity`: Python's JSON, not the standard's.
+
+        Raises:
+            TypeError: A value is not JSON; the message names its key.
+        """
+        try:
+            body = canonical(payload)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise _not_json(type, payload) from error
+        with self._lock:
+            now = time.time()
+            seq = self._seq + 1
+            hash_ = self._link.hash(self._hash, seq, now, type, body)
+            self._events.append(EventRow(self.run_id, seq, type, now, self.agent, body, hash_))
+            self._seq, self._hash = seq, hash_
+            if type is EventType.RUN_STARTED or type is EventType.RUN_FINISHED:
+                self._note_run(type, now, payload)
+        event = Event(self.run_id, self.parent_run_id, self.agent, seq, now, type, payload)
+        for fn, error in self.tree.tell(event):
+            name = getattr(fn, "__qualname__", repr(fn))
+            self.record(
+                EventType.WARNING,
+                message=f"subscriber {name} was dropped: {error.__class__.__name__}: {error}",
+                hint="an exception in a subscriber does not end the run; mend it and subscribe again",
+            )
+        return event
+
+    def keep(self, message: Message) -> str:
+        """Keep a message with the next batch, unless this journal did already; returns its digest."""
+        body = message.encode()
+        name = digest(body)
+        with self._lock:
+            if name not in self._kept:
+                self._kept.add(name)
+                self._messages.append((name, body))
+        return name
+
+    def send(self) -> None:
+        """Hand what is recorded to the store; does not wait. A failure is reported by the next `commit`."""
+        with self._lock:
+            if not (self._events or self._messages or self._run_changed):
+                return
+            run = self._run if self._run_changed else None
+            batch = Batch(tuple(self._events), tuple(self._messages), run)
+            self._events.clear()
+            self._messages.clear()
+            self._run_changed = False
+            if self._failure is not None:
+                return
+            try:
+                sent = self._last = self.store.append(batch)  # under the lock: batches must arrive in order
+            except StoreError as error:
+                self._failure = error
+                return
+        sent.add_done_callback(self._settle)
+
+    async def commit(self) -> None:
+        """Hand what is recorded to the store and wait until it is durable.
+
+        Raises:
+            StoreError: This batch or an earlier one was not written.
+        """
+        self.send()
+        last = self._last
+        if last is not None and not last.done():
+            loop = asyncio.get_running_loop()
+            durable = loop.create_future()
+
+            def wake(_: Future[None]) -> None:
+                try:
+                    loop.call_soon_threadsafe(_finish, durable)
+                except RuntimeError:  # the loop was closed meanwhile: nobody waits any more
+                    return
+
+            # Not asyncio.wrap_future: cancelling this task must not cancel the write.
+            last.add_done_callback(wake)
+            await durable
+        if last is not None and last.done() and self._failure is None:
+            self._settle(last)  # its callback may not have run yet
+        if self._failure is not None:
+            raise StoreError(
+                self._failure.message, hint=self._failure.hint, run_id=self.run_id, diagnosis=self._failure.diagnosis
+            ) from self._failure
+
+    def subscribe(self, fn: Subscriber) -> Callable[[], None]:
+        """Call `fn` with every event of the whole tree from now on; returns what ends it."""
+        return self.tree.subscribe(fn)
+
+    def child(self, agent: str) -> RunJournal:
+        """The journal of a new run that this one's agent calls."""
+        return Journal.start(self.store, agent=agent, parent=self)
+
+    def _settle(self, done: Future[None]) -> None:
+        error = done.exception()
+        if error is None or self._failure is not None:
+            return
+        self._failure = (
+            error if isinstance(error, StoreError) else StoreError(f"the journal was not written: {error!r}")
+        )
+
+    def _note_run(self, type_: EventType, now: float, payload: Mapping[str, Any]) -> None:
+        """Keep the run's row in step with its first and last event. The lock is held."""
+        if self._run is None:
+            self._run = RunRow(self.run_id, parent_run_id=self.parent_run_id, agent=self.agent, started=now)
+        if type_ is EventType.RUN_STARTED:
+            task = payload.get("task") or ""
+            self._run = replace(self._run, task=str(task)[:TASK_PREVIEW], session=payload.get("session"), started=now)
+        else:
+            status, usage = payload.get("status", "completed"), payload.get("usage")
+            self._run = replace(self._run, status=str(status), usage=usage, finished=now)
+        self._run_changed = True
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _not_json(type_: EventType, payload: Mapping[str, Any]) -> TypeError:
+    for key, value in payload.items():
+        try:
+            canonical(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            return TypeError(f"`{key}` of a `{type_}` event cannot be written as JSON: {error}")
+    return TypeError(f"the payload of a `{type_}` event cannot be written as JSON")

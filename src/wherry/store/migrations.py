@@ -1,0 +1,137 @@
+"""The schema, as a list of small steps.
+
+A step is never changed once it was released: a new one is added at the end. `PRAGMA user_version` counts the steps
+that a database has seen.
+
+Texts that come from people or models (agent, task, session, scope, key) are BLOBs: UTF-8 with lone surrogates kept,
+which neither SQLite's nor PostgreSQL's TEXT takes. Compared byte by byte, they sort by code point.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from wherry.errors import StoreError, StoreVersionError
+
+APPLICATION_ID = 0x77687279
+"""In the database's header, so that another program's file is not taken for a store."""
+
+STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "runs",
+        (
+            """CREATE TABLE runs (
+                run_id TEXT PRIMARY KEY,
+                parent_run_id TEXT,
+                agent BLOB NOT NULL,
+                task BLOB NOT NULL,
+                status TEXT NOT NULL,
+                session BLOB,
+                started REAL NOT NULL,
+                finished REAL,
+                usage BLOB
+            ) WITHOUT ROWID""",
+            "CREATE INDEX runs_started ON runs (started)",
+            "CREATE INDEX runs_top ON runs (started) WHERE parent_run_id IS NULL",
+            "CREATE INDEX runs_session ON runs (session, started) WHERE session IS NOT NULL",
+            "CREATE INDEX runs_parent ON runs (parent_run_id) WHERE parent_run_id IS NOT NULL",
+        ),
+    ),
+    (
+        # A rowid table: new rows go to the end of the file whichever run they are of, and bodies of any size stay out
+        # of the index. The rowid orders the events of all runs as they were committed.
+        "events",
+        (
+            """CREATE TABLE events (
+                id INTEGER PRIMARY KEY,
+                run_id TEXT NOT NULL,
+                seq INTEGER NOT NULL,
+                type TEXT NOT NULL,
+                time REAL NOT NULL,
+                agent BLOB NOT NULL,
+                body BLOB NOT NULL,
+                hash BLOB NOT NULL,
+                UNIQUE (run_id, seq)
+            )""",
+        ),
+    ),
+    ("messages", ("CREATE TABLE messages (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, body BLOB NOT NULL)",)),
+    ("sessions", ("CREATE TABLE sessions (session BLOB PRIMARY KEY, state BLOB NOT NULL, saved REAL NOT NULL)",)),
+    (
+        "memo",
+        (
+            """CREATE TABLE memo (
+                scope BLOB NOT NULL,
+                key BLOB NOT NULL,
+                value BLOB NOT NULL,
+                saved REAL NOT NULL,
+                PRIMARY KEY (scope, key)
+            )""",
+        ),
+    ),
+    (
+        "artifacts",
+        (
+            """CREATE TABLE artifacts (
+                ref TEXT PRIMARY KEY,
+                sha256 BLOB NOT NULL UNIQUE,
+                bytes INTEGER NOT NULL,
+                media_type BLOB NOT NULL,
+                lines INTEGER NOT NULL,
+                run_id TEXT NOT NULL,
+                saved REAL NOT NULL
+            ) WITHOUT ROWID""",
+        ),
+    ),
+)
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """How many of the steps a database has seen."""
+    return connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+def migrate(connection: sqlite3.Connection, url: str, *, target: int = len(STEPS)) -> None:
+    """Bring a database to `target` steps, in one transaction; of several processes one does it.
+
+    Raises:
+        StoreVersionError: The database has seen more steps than this wherry knows.
+        StoreError: The database is another program's.
+    """
+    found = version(connection)
+    if found == target and _application(connection) == APPLICATION_ID:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        found = version(connection)  # another process may have migrated while this one waited
+        _check_ours(connection, url, found)
+        for _, statements in STEPS[found:target]:
+            for statement in statements:
+                connection.execute(statement)
+        # Both pragmas are part of the transaction. They take no parameters; these are our own numbers.
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+        connection.execute(f"PRAGMA user_version = {max(found, target):d}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _check_ours(connection: sqlite3.Connection, url: str, found: int) -> None:
+    application = _application(connection)
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (application or found or tables):
+        raise StoreError(
+            f"{url!r} is a database of another program",
+            hint="is the path right? Choose another file with WHERRY_STORE",
+        )
+    if found > len(STEPS):
+        raise StoreVersionError(
+            f"the store {url!r} was written by a newer wherry: it has version {found}, this one knows {len(STEPS)}",
+            hint="pip install --upgrade wherry, or choose another file with WHERRY_STORE",
+        )
+
+
+def _application(connection: sqlite3.Connection) -> int:
+    return connection.execute("PRAGMA application_id").fetchone()[0]

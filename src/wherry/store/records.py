@@ -1,0 +1,69 @@
+"""What a store keeps, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One record of a run's journal."""
+
+    run_id: str
+    seq: int
+    """From 1, without gaps, in one run."""
+    type: str
+    time: float
+    """Unix time in seconds."""
+    agent: str
+    body: bytes
+    """The payload as canonical JSON."""
+    hash: bytes
+    """32 bytes that bind this record to all before it; the journal makes and checks them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """What is known of a run without reading its journal. Written anew whenever it changes."""
+
+    run_id: str
+    _: KW_ONLY
+    parent_run_id: str | None = None
+    """The run whose agent called this one's; None for a run that a person or program started."""
+    agent: str
+    task: str = ""
+    """A preview."""
+    status: str = "running"
+    session: str | None = None
+    started: float
+    """Unix time in seconds."""
+    finished: float | None = None
+    usage: Mapping[str, Any] | None = None  # Any: JSON, as `Usage.to_json` makes it
+    """What was spent; None while the run goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What is written in one transaction: all of it or nothing."""
+
+    events: tuple[EventRow, ...] = ()
+    """Of one run, in order. The first must follow the last record that the store has of the run."""
+    messages: tuple[tuple[str, bytes], ...] = ()
+    """(digest, canonical bytes); those that are there already are passed over."""
+    run: RunRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRef:
+    """A large value that was stored once, under its content."""
+
+    ref: str
+    """A short name that a model can copy; unique in the store."""
+    sha256: str
+    bytes: int
+    media_type: str
+    """As given by whoever stored the content first."""
+    lines: int
+    """Lines of text; for other content the number means little."""
