@@ -7,6 +7,7 @@ JSON, the address or the error. All that llama.cpp says goes to standard error.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -25,9 +26,7 @@ def _die_with_parent(parent: int) -> None:
         os._exit(0)
 
 
-def _params(settings: dict[str, Any]) -> Any:  # Any: xllamacpp has no types
-    import xllamacpp
-
+def _params(xllamacpp: Any, settings: dict[str, Any]) -> Any:  # Any: xllamacpp has no types
     params = xllamacpp.CommonParams()
     params.model.path = settings["path"]
     params.n_ctx = settings["context"] * settings["slots"]  # the server splits it between the slots
@@ -56,9 +55,8 @@ def main() -> NoReturn:
     settings = json.loads(sys.stdin.readline())
     _die_with_parent(settings["parent"])
     try:
-        import xllamacpp
-
-        server = xllamacpp.Server(_params(settings))
+        xllamacpp: Any = importlib.import_module("xllamacpp")
+        server = xllamacpp.Server(_params(xllamacpp, settings))
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent has to hear of it
         answer.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         answer.flush()

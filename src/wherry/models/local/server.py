@@ -31,12 +31,13 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from wherry.errors import MissingExtra, ModelError, ModelFileError, WherryError
+from wherry.models.local.slots import SlotTable
 
 LOAD_SECONDS = 300.0
 HEALTH_SECONDS = 5.0
 """Between two looks at a running server."""
 UNHEALTHY_LOOKS = 4
-"""Looks in a row that a server may miss before it is taken for hung: it does not fail when memory is short, it hangs."""
+"""Looks in a row that a server may miss before it is taken for hung; short of memory it does not fail, it hangs."""
 RESTARTS = 5
 RESTART_SECONDS = 60.0
 """A server that died `RESTARTS` times within this time is not started again."""
@@ -93,6 +94,22 @@ class LlamaServer:
         self._deaths: deque[float] = deque(maxlen=RESTARTS)
         self._last_death: str | None = None
         self._owner = os.getpid()
+        self._holders: set[int] = set()
+        self.slots = SlotTable(settings.slots)
+        """Which conversation is in which slot."""
+
+    def hold(self, holder: object) -> None:
+        """Keep the server up until the holder releases it, or the process ends."""
+        with self._lock:
+            self._holders.add(id(holder))
+
+    def release(self, holder: object) -> None:
+        """Stop the server when this was its last holder."""
+        with self._lock:
+            self._holders.discard(id(holder))
+            if self._holders:
+                return
+        self.close()
 
     def start(self) -> Future[Endpoint]:
         """Start the server unless it runs; does not wait for it.
@@ -114,7 +131,9 @@ class LlamaServer:
                 )
             self._closing = False
             self._owner = os.getpid()
-            self._future = future = Future()
+            self.slots = SlotTable(self.settings.slots)
+            future: Future[Endpoint] = Future()
+            self._future = future
             self._thread = threading.Thread(
                 target=self._supervise, args=(future,), name=f"wherry-{self.settings.path.stem}", daemon=True
             )
@@ -131,10 +150,19 @@ class LlamaServer:
         # Shielded: one caller that is cancelled must not take the start away from the others.
         return await asyncio.shield(asyncio.wrap_future(self.start()))
 
-    def death(self) -> str | None:
-        """How the server died, if it is dead; None while it is up or was never started."""
+    def death(self, *, wait: float = 0.0) -> str | None:
+        """How the server died, if it is dead; None while it is up or was never started.
+
+        Args:
+            wait: Seconds that it is given to die, as connections break before the process has ended.
+        """
         with self._lock:
-            return self._last_death if self._future is not None and self._gone() else None
+            thread = self._thread
+        if thread is None:
+            return None
+        if wait:
+            thread.join(wait)
+        return None if thread.is_alive() else self._last_death
 
     @property
     def pid(self) -> int | None:
@@ -176,6 +204,7 @@ class LlamaServer:
         try:
             address = self._address(process)
             if address is None:
+                _ended(process, 2.0)  # so that its own exit code is seen, not that of our kill
                 self._end(process)
                 future.set_exception(self._load_failure(process.returncode))
                 return
@@ -227,6 +256,8 @@ class LlamaServer:
             answer: dict[str, Any] = json.loads(line)  # Any: what our own child wrote
         except ValueError:
             return None
+        if "error" in answer and self._log is not None:
+            self._log.write(f"{answer['error']}\n".encode())
         return answer.get("url")
 
     def _watch(self, process: subprocess.Popen[bytes], address: str, key: str) -> None:
