@@ -7,7 +7,7 @@ Does not know agents, models or the journal: who calls a tool records the call a
 from wherry.tools.collect import collect, to_tool
 from wherry.tools.context import ToolContext, current_context, use_context
 from wherry.tools.signature import signature
-from wherry.tools.tool import DEFAULT_TIMEOUT, Tool, tool
+from wherry.tools.tool import DEFAULT_TIMEOUT, Tool, check_name, tool
 from wherry.tools.values import as_json, as_text
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ToolContext",
     "as_json",
     "as_text",
+    "check_name",
     "collect",
     "current_context",
     "signature",

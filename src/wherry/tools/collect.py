@@ -10,9 +10,6 @@ from wherry.errors import ConfigurationError
 from wherry.tools.tool import FunctionTool, Tool, check_name
 from wherry.tools.values import brief
 
-RESERVED = frozenset({"final_answer"})
-"""Names that are the agents' own."""
-
 
 def to_tool(obj: object) -> Tool:
     """`obj` as a tool.
@@ -55,8 +52,6 @@ def collect(tools: Iterable[object]) -> dict[str, Tool]:
     given = cast("Mapping[str, object]", tools).values() if isinstance(tools, Mapping) else tools
     for obj in given:
         one = to_tool(obj)
-        if one.name in RESERVED:
-            raise ConfigurationError(f"a tool cannot be named `{one.name}`: every agent has its own", hint="rename it")
         if one.name in out and out[one.name] is not one:
             raise ConfigurationError(f"two tools are named `{one.name}`", hint="rename one: tool(function, name=...)")
         out[one.name] = one

@@ -34,6 +34,9 @@ DEFAULT_TIMEOUT = 300.0
 MAX_ERROR = 2_000
 """Characters of a tool's own error that a model is shown."""
 
+RESERVED = frozenset({"final_answer"})
+"""Names that are the agents' own."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 """What every provider's interface and Python itself take as a function's name."""
 
@@ -315,17 +318,19 @@ def tool(
     return make if fn is None else make(fn)
 
 
-def check_name(name: object, what: str) -> str:
-    """`name`, if it can be a tool's.
+def check_name(name: object, what: str = "this") -> str:
+    """`name`, if a snippet and every provider's interface can use it for a function or a variable.
 
     Raises:
-        ConfigurationError: It is no identifier that every provider takes, or a keyword, or is taken.
+        ConfigurationError: It is no identifier that every provider takes, a keyword, or an agent's own name.
     """
     hint = "letters, digits and _, at most 64, as in `smallest_prime_factor`"
     if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"{what} has no name that a tool could have: {brief(name, 80)}", hint=hint)
+        raise ConfigurationError(f"{what} needs a name, not {brief(name, 80)}", hint=hint)
     if not _NAME.fullmatch(name) or iskeyword(name):
-        raise ConfigurationError(f"{brief(name, 80)} cannot be the name of a tool", hint=hint)
+        raise ConfigurationError(f"{brief(name, 80)} cannot be a name", hint=hint)
+    if name in RESERVED:
+        raise ConfigurationError(f"the name `{name}` is taken: every agent has its own", hint="choose another name")
     return name
 
 
