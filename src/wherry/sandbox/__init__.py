@@ -1,0 +1,28 @@
+"""The sandbox: real CPython in a real jail.
+
+Code that a model wrote is hostile code. Each layer has its reason beside it: `inside/` is what builds the jail and runs in
+it, `seccomp` the system call filter, `zygote` the forked server, `session` what an event loop sees, `frames` the wire.
+"""
+
+from __future__ import annotations
+
+from .frames import MAX_FRAME, FrameError
+from .limits import SandboxLimits
+from .probe import TIERS, ProbeReport, TierReport, get_sandbox, probe
+from .protocol import Execution, ExecutionKind, Sandbox, Session, ToolHandler
+
+__all__ = [
+    "MAX_FRAME",
+    "TIERS",
+    "Execution",
+    "ExecutionKind",
+    "FrameError",
+    "ProbeReport",
+    "Sandbox",
+    "SandboxLimits",
+    "Session",
+    "TierReport",
+    "ToolHandler",
+    "get_sandbox",
+    "probe",
+]

@@ -1,0 +1,190 @@
+"""The wire between host and session: a length of four bytes, then a JSON object.
+
+Everything from inside is hostile: a frame is parsed once, here, into a typed record, or is a `FrameError`. Never pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias, cast
+
+from wherry.messages import JSON
+
+MAX_FRAME = 8 << 20
+"""Bytes of a frame without its length. More is refused before it is read."""
+MAX_DEPTH = 100
+"""Nesting that a frame may have, so that no later reader of its values runs out of stack."""
+MAX_CALLS_TEXT = 200
+_LENGTH = struct.Struct("!I")
+
+
+class FrameError(ValueError):
+    """Bytes from inside that are no valid frame. The session that sent them is ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The session can take snippets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The snippet calls a tool and waits."""
+
+    number: int
+    name: str
+    args: list[JSON]
+    kwargs: dict[str, JSON]
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """`final_answer` was called. What the snippet does afterwards changes nothing."""
+
+    value: JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A snippet ended."""
+
+    run: int
+    value: JSON
+    has_value: bool
+    kind: str | None
+    error: str
+    stdout: str
+    stderr: str
+    cpu_seconds: float
+
+
+Frame: TypeAlias = Ready | Call | Final | Done
+DONE_KINDS = frozenset({"exception", "timeout", "memory"})
+
+
+def encode(message: dict[str, Any]) -> bytes:  # Any: JSON
+    """The bytes of one frame to the inside.
+
+    Raises:
+        FrameError: the message is larger than a frame may be.
+        TypeError, ValueError, RecursionError: it is no JSON.
+    """
+    body = json.dumps(message).encode("ascii")
+    if len(body) > MAX_FRAME:
+        raise FrameError(f"{len(body):,} bytes do not fit a frame of {MAX_FRAME:,}")
+    return _LENGTH.pack(len(body)) + body
+
+
+class Decoder:
+    """Collects bytes and gives out frames. Holds at most one frame and one read more."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self._buffer += data
+
+    @property
+    def full(self) -> bool:
+        """No more should be read before a frame was taken out."""
+        return len(self._buffer) > MAX_FRAME + _LENGTH.size
+
+    def next(self) -> Frame | None:
+        """The next whole frame; None if there is none yet.
+
+        Raises:
+            FrameError: what came is no valid frame.
+        """
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (size,) = _LENGTH.unpack_from(self._buffer)
+        if size > MAX_FRAME:
+            raise FrameError(f"a frame of {size:,} bytes; {MAX_FRAME:,} are allowed")
+        end = _LENGTH.size + size
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return parse(body)
+
+
+def parse(body: bytes) -> Frame:
+    """The record in a frame's body.
+
+    Raises:
+        FrameError: it is none.
+    """
+    try:
+        raw: object = json.loads(body.decode("utf-8"), parse_constant=_not_json, parse_float=_finite)
+    except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
+        raise FrameError(f"no JSON: {str(error)[:100]}") from None
+    if not isinstance(raw, dict):
+        raise FrameError("no JSON object")
+    fields = cast("dict[str, object]", raw)
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        _check_depth(fields)
+    match fields.get("t"):
+        case "ready":
+            return Ready()
+        case "call":
+            return _call(fields)
+        case "final":
+            return Final(cast("JSON", fields.get("value")))
+        case "done":
+            return _done(fields)
+        case other:
+            raise FrameError(f"unknown frame type {str(other)[:40]!r}")
+
+
+def _not_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):  # `1e999` is valid JSON, and infinite in Python
+        raise ValueError("a number without a finite value")
+    return number
+
+
+def _check_depth(value: object) -> None:
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += cast("dict[str, object]", item).values()
+            elif isinstance(item, list):
+                below += cast("list[object]", item)
+        if not below:
+            return
+        level = below
+    raise FrameError(f"nested deeper than {MAX_DEPTH}")
+
+
+def _call(fields: dict[str, object]) -> Call:
+    number, name, args, kwargs = (fields.get(key) for key in ("n", "name", "args", "kw"))
+    if type(number) is not int or not isinstance(name, str) or len(name) > MAX_CALLS_TEXT:
+        raise FrameError("a tool call without a valid number and name")
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise FrameError("a tool call whose arguments are no list and object")
+    return Call(number, name, cast("list[JSON]", args), cast("dict[str, JSON]", kwargs))
+
+
+def _done(fields: dict[str, object]) -> Done:
+    run, kind, cpu = fields.get("id"), fields.get("kind"), fields.get("cpu", 0.0)
+    texts = [fields.get(key, "") for key in ("error", "stdout", "stderr")]
+    if type(run) is not int or not all(isinstance(text, str) for text in texts):
+        raise FrameError("a result with fields of wrong types")
+    if kind is not None and (not isinstance(kind, str) or kind not in DONE_KINDS):
+        raise FrameError(f"a result of unknown kind {str(kind)[:40]!r}")
+    if isinstance(cpu, bool) or not isinstance(cpu, int | float) or not 0 <= cpu < 1e9:
+        raise FrameError("a result with an impossible processor time")
+    error, stdout, stderr = cast("list[str]", texts)
+    value = cast("JSON", fields.get("value"))
+    return Done(run, value, fields.get("has_value") is True, kind, error, stdout, stderr, float(cpu))

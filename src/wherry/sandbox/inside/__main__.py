@@ -1,0 +1,19 @@
+"""`python -I -S .../inside ENTRY FD`: run the launcher or the bare worker on the socket with descriptor FD."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+if __name__ == "__main__":
+    entry, descriptor = sys.argv[1], int(sys.argv[2])
+    # -I keeps the script's folder off sys.path. It is there only while our own modules load: what a snippet can import
+    # is the standard library, and our modules by no name of their own.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if entry == "launcher":
+        from inside.launcher import main  # pyright: ignore[reportMissingImports]  # found by the path above
+    else:
+        from inside.bare import main  # pyright: ignore[reportMissingImports]
+    del sys.path[0]
+    sys.argv[:] = [""]
+    main(descriptor)  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,103 @@
+"""The session's end of the wire, and the signals that stop a snippet without breaking a frame in two."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import struct
+import threading
+from types import FrameType
+from typing import Any
+
+_LENGTH = struct.Struct("!I")
+MAX_FRAME = 8 << 20
+_REASONS = {
+    signal.SIGUSR1: "the snippet ran into its time limit and was stopped",
+    signal.SIGUSR2: "the snippet was interrupted",
+}
+
+
+class SnippetTimeout(BaseException):
+    """Stops a snippet. No `Exception`, so that `except Exception` does not swallow it."""
+
+
+class Interrupts:
+    """Turns the host's signal into a `SnippetTimeout` in the snippet, and in nothing else."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        self.hit = False
+        self._masked = False
+        self._pending = ""
+        for number in _REASONS:
+            signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def arm(self) -> None:
+        self.hit, self.armed = False, True
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        if not self.armed:
+            return
+        self.armed, self.hit = False, True
+        if self._masked:
+            self._pending = _REASONS[signal.Signals(number)]
+            return
+        raise SnippetTimeout(_REASONS[signal.Signals(number)])
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._masked = True
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._masked = False
+            if self._pending:
+                reason, self._pending = self._pending, ""
+                raise SnippetTimeout(reason)
+
+
+class Channel:
+    """Frames over one descriptor. `lock` is held by whoever may read."""
+
+    def __init__(self, descriptor: int, interrupts: Interrupts) -> None:
+        self.lock = threading.RLock()
+        self._descriptor = descriptor
+        self._interrupts = interrupts
+        self._buffer = bytearray()
+        self._read, self._write, self._exit = os.read, os.write, os._exit
+        self._encode = json.JSONEncoder().encode
+        self._decode = json.loads
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+
+    def send(self, message: dict[str, Any]) -> None:
+        data = frame(message, self._encode)
+        with self._interrupts:
+            while data:
+                data = data[self._write(self._descriptor, data) :]
+
+    def receive(self) -> dict[str, Any]:
+        """The next frame. Waiting can be interrupted, taking bytes cannot: no frame is ever lost in the middle."""
+        while True:
+            if len(self._buffer) >= _LENGTH.size:
+                (size,) = _LENGTH.unpack_from(self._buffer)
+                end = _LENGTH.size + size
+                if len(self._buffer) >= end:
+                    with self._interrupts:
+                        body = bytes(self._buffer[_LENGTH.size : end])
+                        del self._buffer[:end]
+                    return self._decode(body)
+            self._poll.poll()
+            with self._interrupts:
+                data = self._read(self._descriptor, 1 << 18)
+                if not data:
+                    self._exit(0)  # the host is gone
+                self._buffer += data
+
+
+def frame(message: dict[str, Any], encode: Any = json.dumps) -> bytes:  # Any: json's own
+    body = encode(message).encode("ascii")
+    return _LENGTH.pack(len(body)) + body

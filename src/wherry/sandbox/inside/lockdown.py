@@ -1,0 +1,99 @@
+"""The last steps before a session runs what a model wrote. In order: what cannot be undone comes last.
+
+Each step is refused by nobody's code but the kernel's, and each failure ends the session before it began.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import socket
+import struct
+import threading
+
+from . import kernel, landlock
+from .config import JailConfig
+
+SOCKET = 3
+"""The one descriptor, beside the three standard ones on /dev/null, that a session has."""
+_SECCOMP_SET_MODE_FILTER = 1
+_NEW_LISTENER = 8
+_NPROC_PER_NAMESPACE = (5, 14)
+
+
+def lock(sock: int, config: JailConfig, *, work: str, read: list[str], baseline: int) -> int:
+    """Give up everything but the socket.
+
+    Args:
+        sock: the session's socket; it is moved to descriptor 3.
+        work: the only folder that may be written.
+        read: what may be read.
+        baseline: address space in use, in bytes.
+
+    Returns:
+        The descriptor that tells of refused system calls, for the host; -1 without a filter.
+    """
+    _limit(config, baseline)
+    _close_descriptors(sock)
+    os.environ.clear()  # C code keeps its own copy: it was started with an empty environment
+    os.environ.update(HOME=work, TMPDIR=work, PATH="/nonexistent", LANG="C.UTF-8", OPENBLAS_NUM_THREADS="1")
+    os.chdir(work)
+    kernel.drop_capabilities()
+    kernel.prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)  # no set-uid program can give anything back
+    kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 0)  # no ptrace, and no other process reads its memory
+    if config.landlock:
+        version = landlock.restrict(read=[*read, "/dev"], write=[work, "/dev/null"])
+        if version < 4 and not config.namespaces:
+            raise OSError(f"Landlock version {version}; without namespaces 4 is needed")
+    if not config.program:
+        return -1
+    return _install_filter(bytes.fromhex(config.program), config.numbers["seccomp"])
+
+
+def tell(listener: int, greeting: bytes) -> None:
+    """Say hello to the host and hand over the listener: the session itself must not keep it, it could answer its own calls."""
+    # Family and type are given, else Python asks the kernel for them, which the filter refuses by now.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=os.dup(SOCKET)) as channel:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))] if listener >= 0 else []
+        channel.sendmsg([greeting], rights)
+    if listener >= 0:
+        os.close(listener)
+    os.dup2(1, 2)  # until here standard error told the host what went wrong
+
+
+def _limit(config: JailConfig, baseline: int) -> None:
+    threading.stack_size(1 << 20)  # the default of 8 MiB of address space a thread would eat the memory limit
+    limits = {
+        # Address space is the one measure that works without cgroups and leaves the session alive: the allocation fails,
+        # the snippet gets a MemoryError. RLIMIT_DATA would miss shared anonymous memory.
+        resource.RLIMIT_AS: baseline + config.memory_bytes,
+        resource.RLIMIT_CPU: config.cpu_seconds,
+        resource.RLIMIT_FSIZE: config.disk_bytes,
+        resource.RLIMIT_NOFILE: config.descriptors,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_SIGPENDING: 64,
+    }
+    # Counted a user namespace since Linux 5.14; before, and without namespaces, all of the user's processes would count.
+    release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
+    if config.namespaces and release >= _NPROC_PER_NAMESPACE:
+        limits[resource.RLIMIT_NPROC] = config.threads
+    for name, value in limits.items():
+        resource.setrlimit(name, (value, value))
+
+
+def _close_descriptors(sock: int) -> None:
+    os.dup2(sock, SOCKET)
+    null = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1):
+        os.dup2(null, standard)
+    os.closerange(SOCKET + 1, 4096)
+
+
+def _install_filter(program: bytes, number: int) -> int:
+    code = ctypes.create_string_buffer(program, len(program))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code)))
+    return kernel.syscall("seccomp", number, _SECCOMP_SET_MODE_FILTER, _NEW_LISTENER, header)

@@ -1,0 +1,200 @@
+"""The loop that runs snippets. It has no power of its own: what a snippet may do is decided by the jail around it.
+
+A snippet can break everything in here, since it runs in the same interpreter; the host then ends the session. The care
+taken is for the snippets of honest models.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import io
+import linecache
+import sys
+import time
+import types
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from . import tracebacks, values
+from .channel import Channel, Interrupts, SnippetTimeout, frame
+from .output import Capture, text_stream
+
+GREETING = frame({"t": "ready"})
+_SPARE = 2 << 20
+
+
+class ToolError(Exception):
+    """A tool failed; the message is the host's."""
+
+
+class FinalAnswer(BaseException):
+    """Ends the run. No `Exception`, so that `except Exception` does not swallow it."""
+
+
+for _shown in (ToolError, SnippetTimeout, FinalAnswer):
+    _shown.__module__ = "builtins"
+
+
+def serve(descriptor: int, *, stdout_bytes: int, packages: bool) -> NoReturn:
+    """Run snippets until the host hangs up."""
+    # Functions look builtins up where their module says: a snippet that replaces `isinstance` must not reach this file.
+    for module in (sys.modules[__name__], values, tracebacks):
+        module.__dict__["__builtins__"] = dict(vars(builtins))
+    worker = Worker(Channel(descriptor, Interrupts()), stdout_bytes, packages)
+    while True:
+        worker.step()
+
+
+class Worker:
+    def __init__(self, channel: Channel, stdout_bytes: int, packages: bool) -> None:
+        self.channel = channel
+        self.interrupts = channel._interrupts  # two halves of one thing
+        self.packages = packages
+        self.module = types.ModuleType("__main__")
+        self.scope = self.module.__dict__
+        self.scope["__builtins__"] = builtins
+        sys.modules["__main__"] = self.module  # pickle, dataclasses and inspect look there for what a snippet defined
+        self.captures = (Capture(stdout_bytes), Capture(stdout_bytes))
+        self.streams = tuple(text_stream(capture) for capture in self.captures)
+        self.functions: dict[str, Callable[..., Any]] = {}
+        self.count = 0
+        self.calls = 0
+        self.final = False
+        self.spare: bytearray | None = bytearray(_SPARE)
+
+    def step(self) -> None:
+        with self.channel.lock:  # a thread left over from the last snippet may still wait for its tool's answer
+            message = self.channel.receive()
+        match message["t"]:
+            case "run":
+                self._run(message)
+            case "set":
+                self.scope[message["name"]] = message["value"]
+            case "file":
+                _write_file(message)
+            case _:
+                pass  # the answer to a tool call that was interrupted
+
+    def _run(self, message: dict[str, Any]) -> None:
+        started = time.process_time()
+        self.final = False
+        self._set_tools(message["tools"])
+        self._set_streams()
+        reply = self._attempt(message["code"])
+        reply["t"], reply["id"] = "done", message["id"]
+        reply["stdout"], reply["stderr"] = (capture.take() for capture in self.captures)
+        reply["cpu"] = time.process_time() - started
+        self.channel.send(reply)
+
+    def _set_tools(self, names: list[str]) -> None:
+        for name, function in self.functions.items():
+            if name not in names and self.scope.get(name) is function:
+                del self.scope[name]
+        self.functions = {name: self.functions.get(name) or self._tool(name) for name in names}
+        self.scope.update(self.functions)
+        self.scope["final_answer"] = self._final_answer
+        self.scope["ToolError"] = ToolError
+
+    def _set_streams(self) -> None:
+        if any(stream.closed for stream in self.streams):
+            self.captures = tuple(Capture(c._head_room + c._tail_room) for c in self.captures)  # pyright: ignore[reportAttributeAccessIssue]
+            self.streams = tuple(text_stream(capture) for capture in self.captures)
+        sys.stdout, sys.stderr = self.streams
+        sys.stdin = io.StringIO("")  # input() raises EOFError instead of waiting for nobody
+
+    def _attempt(self, code: str) -> dict[str, Any]:
+        try:
+            self.interrupts.arm()
+            try:
+                reply = self._execute(code)
+            except FinalAnswer:
+                reply = {}
+            except BaseException as error:  # noqa: BLE001  # sys.exit and all: nothing ends the loop but the host
+                reply = self._failure(error)
+            self.interrupts.armed = False
+        except SnippetTimeout as late:  # it was the description of the error that took too long
+            reply = {"kind": "timeout", "error": f"SnippetTimeout: {late}"}
+        return {} if self.final else reply
+
+    def _execute(self, code: str) -> dict[str, Any]:
+        self.count += 1
+        filename = f"{tracebacks.PREFIX}{self.count}>"
+        # For tracebacks and inspect.getsource. Without a modification time it is never checked against a file.
+        linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
+        tree = ast.parse(code, filename)
+        last = tree.body[-1] if tree.body else None
+        if not isinstance(last, ast.Expr):
+            exec(compile(tree, filename, "exec", dont_inherit=True), self.scope)  # noqa: S102  # the purpose of all this
+            return {}
+        del tree.body[-1]
+        exec(compile(tree, filename, "exec", dont_inherit=True), self.scope)  # noqa: S102
+        value = eval(compile(ast.Expression(last.value), filename, "eval", dont_inherit=True), self.scope)  # noqa: S307
+        return {} if value is None else {"value": self._value(value), "has_value": True}
+
+    def _value(self, value: object) -> Any:
+        try:
+            return values.to_json(value, strict=False)
+        except values.TooLarge as error:
+            return f"{values.bounded_repr(value)} [{error}]"
+
+    def _failure(self, error: BaseException) -> dict[str, Any]:
+        kind = "memory" if isinstance(error, MemoryError) else "exception"
+        if kind == "memory":
+            self.spare = None  # room to say so
+        text = tracebacks.describe(error, packages=self.packages)
+        if self.interrupts.hit:
+            kind = "timeout"
+        error.__traceback__ = None  # lets go of the frames, and with them of what filled the memory
+        if kind == "memory":
+            text += ": the memory limit was reached; variables are kept, free what is large with `del`"
+            try:
+                self.spare = bytearray(_SPARE)
+            except MemoryError:
+                self.spare = None
+        return {"kind": kind, "error": text}
+
+    def _final_answer(self, value: object = None) -> NoReturn:
+        if not self.final:
+            answer = self._value(value)
+            self.final = True
+            self.channel.send({"t": "final", "value": answer})
+        raise FinalAnswer
+
+    def _tool(self, name: str) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._call(name, args, kwargs)
+
+        call.__name__ = call.__qualname__ = name
+        call.__module__ = "__main__"
+        return call
+
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.final:
+            raise FinalAnswer
+        try:
+            message = {"args": values.to_json(args, strict=True), "kw": values.to_json(kwargs, strict=True)}
+        except TypeError as error:
+            raise TypeError(f"an argument of {name} cannot be passed to a tool: {error}") from None
+        with self.channel.lock:
+            self.calls += 1
+            number = self.calls
+            self.channel.send({"t": "call", "n": number, "name": name, **message})
+            while True:
+                answer = self.channel.receive()
+                if answer.get("t") == "result" and answer.get("n") == number:
+                    break
+        if "error" in answer:
+            raise ToolError(answer["error"])
+        return answer["value"]
+
+
+def _write_file(message: dict[str, Any]) -> None:
+    import base64  # most sessions get no file
+    import os
+
+    folder = os.path.dirname(message["name"])
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+    with open(message["name"], "ab") as file:
+        file.write(base64.b64decode(message["data"]))

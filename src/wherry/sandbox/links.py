@@ -1,0 +1,100 @@
+"""A session's process as the host holds it: its socket, a handle to kill it by, and what it tried in vain."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+MAX_REFUSED = 50
+"""Refused system calls that are told one by one; more are counted."""
+MAX_REFUSALS = 2000
+"""Each refusal takes the host a few microseconds: a snippet that goes on and on is ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a session's process ended."""
+
+    code: int
+    """Exit code; negative: the signal."""
+    cpu_seconds: float = 0.0
+
+
+class ProcessLink(Protocol):
+    """What a session needs of its process."""
+
+    sock: socket.socket
+    refusals: Refusals
+    exit: Future[Exit]
+
+    def signal(self, number: int) -> None: ...
+    def kill(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Refused system calls of a session, written by the thread that answers them, read between snippets."""
+
+    lines: list[str] = field(default_factory=list[str])
+    count: int = 0
+
+    def add(self, line: str) -> None:
+        self.count += 1
+        if self.count <= MAX_REFUSED:
+            self.lines.append(line)
+
+    @property
+    def flooded(self) -> bool:
+        return self.count > MAX_REFUSALS
+
+    def take(self) -> tuple[str, ...]:
+        if not self.count:
+            return ()
+        more = self.count - len(self.lines)
+        taken = (*self.lines, f"... and {more:,} more") if more > 0 else tuple(self.lines)
+        self.lines, self.count = [], 0
+        return taken
+
+
+class Link:
+    """A process by pidfd: a number that is never another process's, unlike a process id."""
+
+    def __init__(self, sock: socket.socket, pidfd: int) -> None:
+        self.sock = sock
+        self.refusals = Refusals()
+        self.exit: Future[Exit] = Future()
+        self._pidfd = pidfd
+        self._lock = threading.RLock()  # a finalizer may run anywhere, also in here
+
+    def signal(self, number: int) -> None:
+        with self._lock:
+            if self._pidfd >= 0:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, number)
+
+    def kill(self) -> None:
+        """End the process at once. Safe to call twice, and from a finalizer."""
+        with self._lock:
+            if self._pidfd < 0:
+                return
+            self.signal(signal.SIGKILL)
+            handle, self._pidfd = self._pidfd, -1
+            os.close(handle)
+            self.sock.close()
+
+    def forget(self) -> None:
+        """In a forked copy of the host: let go without touching the process, which is the parent's."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+            self.sock.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # the interpreter may be shutting down
+            self.kill()

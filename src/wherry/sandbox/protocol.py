@@ -1,0 +1,123 @@
+"""What a sandbox is: three small protocols and the record that a snippet's run gives.
+
+Every backend keeps these sentences, and `wherry.sandbox.conformance.check_sandbox` tests them:
+
+* variables, functions and imports of one snippet are there in the next one of the same session, and in no other session;
+* the value of a snippet's last expression comes back, as JSON;
+* a tool is a function inside; its result is the host's, its failure is a `ToolError` inside;
+* `final_answer(value)` ends the run whatever the snippet does about it;
+* a snippet that runs too long is stopped and the session lives on where it can;
+* output is capped, and nothing that a snippet does raises anything but an `Execution` on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from wherry.messages import JSON
+
+ToolHandler = Callable[[str, "list[Any]", "dict[str, Any]"], Awaitable[JSON]]
+"""Answers a tool call from inside: name, positional and keyword arguments (Any: JSON of unknown shape).
+
+An `Exception` that it raises becomes a `ToolError` inside the snippet, with the exception's text as message.
+"""
+
+ExecutionKind = Literal["exception", "timeout", "memory", "killed", "protocol", "refused"]
+"""Why a snippet failed.
+
+`exception`: it raised. `timeout`: it was stopped. `memory`: it asked for too much. `killed`: its process ended.
+`protocol`: what came from inside was no valid frame. `refused`: it went on trying system calls that are not allowed.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What became of one snippet. Text from inside is hostile text: show it, never run it."""
+
+    ok: bool
+    value: JSON = None
+    """The last expression's value, or what `final_answer` got; what JSON cannot carry comes as a bounded repr."""
+    has_value: bool = False
+    final: bool = False
+    """`final_answer` was called; `value` is its argument."""
+    kind: ExecutionKind | None = None
+    error: str = ""
+    """For the model: the snippet's own traceback with its line marked. Empty when `ok`."""
+    stdout: str = ""
+    stderr: str = ""
+    seconds: float = 0.0
+    """Wall time on the host, tool calls included."""
+    cpu_seconds: float = 0.0
+    """Processor time, as the session itself says."""
+    refused: tuple[str, ...] = ()
+    """System calls that were refused, in order, capped; the last entry then counts the rest."""
+    tool_calls: int = 0
+    tier: str = ""
+
+
+@runtime_checkable
+class Session(Protocol):
+    """One jailed interpreter. Belongs to the event loop that it was opened in; runs one snippet at a time."""
+
+    @property
+    def tier(self) -> str: ...
+
+    @property
+    def alive(self) -> bool:
+        """False once the process is gone: closed, killed or dead by itself."""
+        ...
+
+    async def run(self, code: str, *, call_tool: ToolHandler, tools: Sequence[str] | None = None) -> Execution:
+        """Run a snippet.
+
+        Cancelling the awaiting task interrupts the snippet, and kills the session if it has not stopped half a
+        second later.
+
+        Args:
+            code: Python source.
+            call_tool: answers the tool calls that the snippet makes.
+            tools: the names that it may call; None: those of the last run or of `open`.
+
+        Raises:
+            SandboxError: the session is dead, or runs another snippet.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """Stop the snippet that runs; its `run` returns with kind `timeout`. Nothing happens if none runs."""
+        ...
+
+    async def close(self) -> None:
+        """End the session and every trace of it. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Sandbox(Protocol):
+    """Makes sessions of one tier. May be used from several event loops and threads."""
+
+    @property
+    def tier(self) -> str: ...
+
+    async def open(
+        self, *, tools: Sequence[str], variables: Mapping[str, JSON] | None = None, files: Sequence[Path] = ()
+    ) -> Session:
+        """A fresh session.
+
+        Args:
+            tools: names of the functions that a snippet may call.
+            variables: become variables inside.
+            files: are copied into the work folder under their own names; a folder with all that is in it.
+
+        Raises:
+            ConfigurationError: a name is no identifier, a file is missing or too large.
+            SandboxError: no session could be made.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End all sessions. Safe to call twice."""
+        ...
