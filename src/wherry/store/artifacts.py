@@ -13,7 +13,7 @@ from typing import Protocol
 from wherry.errors import StoreError
 from wherry.store.connections import Connections
 from wherry.store.records import ArtifactRef
-from wherry.store.writer import Writer, blob
+from wherry.store.writer import Writer, blob, text
 
 REF_DIGITS = 12
 """A reference has so many digits of the content's digest, and more only where two contents would share them."""
@@ -169,4 +169,4 @@ def _name(sha256: str, digits: int) -> str:
 
 def _artifact(row: tuple[str, bytes, int, bytes, int]) -> ArtifactRef:
     ref, sha256, size, media_type, lines = row
-    return ArtifactRef(ref, sha256.hex(), size, media_type.decode("utf-8", "surrogatepass"), lines)
+    return ArtifactRef(ref, sha256.hex(), size, text(media_type), lines)

@@ -7,7 +7,7 @@ import time
 
 from wherry.messages import JSON, canonical, parse
 from wherry.store.connections import Connections
-from wherry.store.writer import Writer, blob
+from wherry.store.writer import Writer, blob, text
 
 
 class SQLiteMemo:
@@ -43,4 +43,4 @@ class SQLiteMemo:
         with self._connections.reading() as connection:
             query = "SELECT key, value FROM memo WHERE scope = ? ORDER BY key"
             rows = connection.execute(query, (blob(scope),)).fetchall()
-        return {key.decode("utf-8", "surrogatepass"): parse(value) for key, value in rows}
+        return {text(key): parse(value) for key, value in rows}

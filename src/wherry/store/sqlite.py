@@ -17,13 +17,14 @@ from wherry.store.artifacts import FolderContents, MemoryContents, SQLiteArtifac
 from wherry.store.connections import Connections
 from wherry.store.memo import SQLiteMemo
 from wherry.store.records import Batch, EventRow, RunRow
-from wherry.store.writer import Writer, blob
+from wherry.store.writer import Writer, blob, text
 
 PAGE = 500
 """Rows that are read at once: no statement stays open between two events that a caller takes its time with."""
 
 _EVENTS = """
-SELECT seq, type, time, agent, body, hash FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?
+SELECT seq, type, time, CAST(agent AS BLOB), CAST(body AS BLOB), hash FROM events
+WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?
 """
 _RUN = "SELECT run_id, parent_run_id, agent, task, status, session, started, finished, usage FROM runs"
 
@@ -65,7 +66,7 @@ class SQLiteStore:
             with self._connections.reading() as connection:
                 rows = connection.execute(_EVENTS, (run_id, after, PAGE)).fetchall()
             for seq, type_, when, agent, body, hash_ in rows:
-                yield EventRow(run_id, seq, type_, when, agent.decode("utf-8", "surrogatepass"), body, hash_)
+                yield EventRow(run_id, seq, type_, when, text(agent), body, hash_)
             if len(rows) < PAGE:
                 return
             after = rows[-1][0]
@@ -76,7 +77,7 @@ class SQLiteStore:
         except ValueError:
             raise StoreError(f"{digest!r} is no message's digest", hint="a digest is 64 hexadecimal digits") from None
         with self._connections.reading() as connection:
-            row = connection.execute("SELECT body FROM messages WHERE digest = ?", (name,)).fetchone()
+            row = connection.execute("SELECT CAST(body AS BLOB) FROM messages WHERE digest = ?", (name,)).fetchone()
         if row is None:
             raise StoreError(f"the store {self.url!r} has no message {digest}")
         if hashlib.sha256(row[0]).digest() != name:
@@ -129,10 +130,10 @@ def _run(row: tuple[Any, ...]) -> RunRow:
     return RunRow(
         run_id,
         parent_run_id=parent,
-        agent=agent.decode("utf-8", "surrogatepass"),
-        task=task.decode("utf-8", "surrogatepass"),
+        agent=text(agent),
+        task=text(task),
         status=status,
-        session=None if session is None else session.decode("utf-8", "surrogatepass"),
+        session=None if session is None else text(session),
         started=started,
         finished=finished,
         usage=None if usage is None else parse(usage),

@@ -59,6 +59,14 @@ def blob(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+def text(data: bytes) -> str:
+    """The text of a `blob`. What was tampered with gives some other text, which its chain or its reader then finds."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
+
+
 class Writer:
     """Writes batches, and runs other jobs that write, each in a transaction."""
 
@@ -215,10 +223,11 @@ class Writer:
             connection.executemany(_INSERT_MESSAGE, [(bytes.fromhex(name), body) for name, body in batch.messages])
         if batch.events:
             self._expect(connection, batch)
-            connection.executemany(
-                _INSERT_EVENT,
-                [(e.run_id, e.seq, e.type, e.time, blob(e.agent), e.body, e.hash) for e in batch.events],
-            )
+            rows = [(e.run_id, e.seq, e.type, e.time, blob(e.agent), e.body, e.hash) for e in batch.events]
+            try:
+                connection.executemany(_INSERT_EVENT, rows)
+            except sqlite3.IntegrityError as error:
+                raise overtaken(rows[0][0], rows[0][1], "another process has appended to it") from error
             if len(self._heads) >= HEADS:
                 self._heads.clear()
             self._heads[batch.events[0].run_id] = batch.events[-1].seq
