@@ -24,6 +24,7 @@ _BLOCKS: Final = {
 }  # fmt: skip
 _MOST_COUNTED = 10_000_000
 """More entries than any real file has: numbers beyond are noise, not lengths."""
+_MOST_DIMENSIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,11 @@ class _Reader:
         length = self.count()
         if kind == _STRING:
             # A vocabulary has 150,000 texts; this loop is most of the time that reading takes.
-            unpack, data, at = struct.Struct("<Q").unpack_from, self._data, self.at
+            unpack, data, at, end = struct.Struct("<Q").unpack_from, self._data, self.at, len(self._data)
             for _ in range(length):
                 at += 8 + unpack(data, at)[0]
+                if at > end:
+                    raise ValueError("a text beyond the end")
             self.at = at
         elif kind == _ARRAY:
             for _ in range(length):
@@ -117,7 +120,7 @@ def _read(path: Path, size: int, _changed: int) -> GGUFInfo:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
                 metadata, end = _walk(data)
-            except (struct.error, ValueError, KeyError, IndexError) as error:
+            except (struct.error, ValueError, KeyError, OverflowError, RecursionError) as error:
                 raise ModelFileError(
                     f"{path} is cut short or damaged: its head (GGUF version {version}) cannot be read ({error})",
                     hint="fetch it again",
@@ -149,9 +152,14 @@ def _walk(data: mmap.mmap) -> tuple[dict[str, Any], int]:
     last = 0
     for _ in range(tensors):
         reader.string()
-        shape = [int(reader.scalar("Q")) for _ in range(int(reader.scalar("I")))]
+        dimensions = int(reader.scalar("I"))
+        if dimensions > _MOST_DIMENSIONS:
+            raise ValueError(f"a tensor of {dimensions} dimensions")
+        shape = [int(reader.scalar("Q")) for _ in range(dimensions)]
         kind, offset = int(reader.scalar("I")), int(reader.scalar("Q"))
         elements, width = _BLOCKS.get(kind, (1, 0))
         last = max(last, offset + prod(shape) // elements * width)
-    alignment = int(metadata.get("general.alignment", 32))
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise ValueError(f"an alignment of {alignment!r}")
     return metadata, -(-reader.at // alignment) * alignment + last
