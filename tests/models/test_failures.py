@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -76,7 +76,7 @@ def test_a_real_servers_records(acceptance: Path) -> None:
     assert classify(error=python_server["bad grammar"]["body"]).kind == "ConnectionLost"
 
 
-O, M, R, Q = "ContextOverflow", "OutOfMemory", "RateLimited", "QuotaExhausted"
+OVERFLOW, M, R, Q = "ContextOverflow", "OutOfMemory", "RateLimited", "QuotaExhausted"
 
 # Other servers, and the same ones in other words, from their sources and manuals.
 OVERFLOWS: list[tuple[int | None, Any, int | None, int | None]] = [
@@ -104,7 +104,7 @@ OVERFLOWS: list[tuple[int | None, Any, int | None, int | None]] = [
 @pytest.mark.parametrize(("status", "body", "limit", "requested"), OVERFLOWS)
 def test_overflows_in_other_words(status: int | None, body: Any, limit: int | None, requested: int | None) -> None:
     failure = classify(status=status, body=body)
-    assert (str(failure.kind), failure.limit, failure.requested) == (O, limit, requested), failure.detail
+    assert (str(failure.kind), failure.limit, failure.requested) == (OVERFLOW, limit, requested), failure.detail
 
 
 OTHERS: list[tuple[str, int | None, Any]] = [
@@ -167,13 +167,9 @@ def test_other_failures_in_other_words(kind: str, status: int | None, body: Any)
 
 
 def test_exceptions_are_read_with_their_causes() -> None:
-    try:
-        try:
-            raise ConnectionRefusedError(111, "Connection refused")
-        except OSError as error:
-            raise RuntimeError("request failed") from error
-    except RuntimeError as error:
-        assert classify(error=error).kind is FailureKind.ConnectionLost
+    outer = RuntimeError("request failed")
+    outer.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    assert classify(error=outer).kind is FailureKind.ConnectionLost
     assert classify(error=TimeoutError()).kind is FailureKind.Timeout
     assert classify(error=MemoryError()).kind is FailureKind.OutOfMemory
     assert classify(error=BrokenPipeError()).kind is FailureKind.ConnectionLost
@@ -181,11 +177,11 @@ def test_exceptions_are_read_with_their_causes() -> None:
 
 def test_an_exception_carries_status_body_and_headers() -> None:
     class Response:
-        headers = {"Retry-After": "7"}
+        headers: ClassVar = {"Retry-After": "7"}
 
     class RateLimitError(Exception):
         status_code = 429
-        body = {"message": "slow down"}
+        body: ClassVar = {"message": "slow down"}
         response = Response()
 
     failure = classify(error=RateLimitError("429"))
@@ -194,7 +190,7 @@ def test_an_exception_carries_status_body_and_headers() -> None:
 
 def test_a_botocore_answer() -> None:
     class ClientError(Exception):
-        response = {"Error": {"Code": "ThrottlingException", "Message": "Too many tokens, please wait"}}
+        response: ClassVar = {"Error": {"Code": "ThrottlingException", "Message": "Too many tokens, please wait"}}
 
     assert classify(error=ClientError()).kind is FailureKind.RateLimited
 
@@ -274,4 +270,4 @@ def test_numbers_are_read_whatever_they_are(limit: int, over: int) -> None:
         f"The input ({requested} tokens) is longer than the model's context length ({limit} tokens).",
     ):
         failure = classify(status=400, body={"error": {"message": text}})
-        assert (failure.kind, failure.limit, failure.requested) == (O, limit, requested), text
+        assert (failure.kind, failure.limit, failure.requested) == (OVERFLOW, limit, requested), text

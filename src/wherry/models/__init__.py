@@ -21,7 +21,11 @@ from wherry.models.protocol import (
 if TYPE_CHECKING:
     from wherry.models.failure_kind import FailureKind
     from wherry.models.failures import Failure, classify
+    from wherry.models.litellm import LiteLLMModel
+    from wherry.models.local import LocalModel
     from wherry.models.openai import OpenAIModel
+    from wherry.models.pricing import cost
+    from wherry.models.resolve import model_from
     from wherry.models.scripted import FunctionModel, ScriptedModel
     from wherry.models.tool_arguments import argument_error, parse_arguments
 
@@ -30,6 +34,8 @@ __all__ = [
     "Failure",
     "FailureKind",
     "FunctionModel",
+    "LiteLLMModel",
+    "LocalModel",
     "Model",
     "ModelDelta",
     "ModelProfile",
@@ -40,6 +46,8 @@ __all__ = [
     "ScriptedModel",
     "argument_error",
     "classify",
+    "cost",
+    "model_from",
     "parse_arguments",
 ]
 
@@ -47,10 +55,14 @@ _HOMES = {
     "Failure": "failures",
     "FailureKind": "failure_kind",
     "FunctionModel": "scripted",
+    "LiteLLMModel": "litellm",
+    "LocalModel": "local",
     "OpenAIModel": "openai",
     "ScriptedModel": "scripted",
     "argument_error": "tool_arguments",
     "classify": "failures",
+    "cost": "pricing",
+    "model_from": "resolve",
     "parse_arguments": "tool_arguments",
 }
 

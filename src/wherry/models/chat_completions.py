@@ -190,7 +190,7 @@ def read_reply(raw: object) -> ModelReply:
         raise no_answer("the server's answer has no choices")
     message = _mapping(choice.get("message"))
     draft = Draft(model=_text(answer.get("model")) or None)
-    draft.add_delta(message)
+    draft.add_delta(message, whole=True)
     if not draft.text and (text := choice.get("text")):
         draft.texts.append(_text(text))
     draft.finish_reason = _text(choice.get("finish_reason")) or None
@@ -252,24 +252,25 @@ class Draft:
         self.finish_reason = _text(choice.get("finish_reason")) or self.finish_reason
         return text
 
-    def add_delta(self, delta: Mapping[str, Any]) -> str:
+    def add_delta(self, delta: Mapping[str, Any], *, whole: bool = False) -> str:
+        """Take in a delta, or a whole message, whose calls are each complete; the text that it brought."""
         text = _content(delta.get("content")) or _text(delta.get("refusal"))
         if text:
             self.texts.append(text)
         raw_calls = delta.get("tool_calls")
         for raw in cast("list[object]", raw_calls) if isinstance(raw_calls, list) else ():
-            self._add_call(_mapping(raw))
+            self._add_call(_mapping(raw), new=whole)
         # The older form of one call, from servers of 2023; the newer ones send both.
         if not raw_calls and (function := _mapping(delta.get("function_call"))):
             self._add_call({"index": 0, "function": function})
         return text
 
-    def _add_call(self, raw: Mapping[str, Any]) -> None:
+    def _add_call(self, raw: Mapping[str, Any], *, new: bool = False) -> None:
         function = _mapping(raw.get("function"))
         call_id, name, index = _text(raw.get("id")), _text(function.get("name")), raw.get("index")
         call = self.by_index.get(index) if isinstance(index, int) else (self.calls[-1] if self.calls else None)
         # Some servers give every parallel call the index 0, or none: a new id that comes with a name is a new call.
-        if call is None or (call_id and name and call.id != call_id and call.name):
+        if new or call is None or (call_id and name and call.id != call_id and call.name):
             call = _CallDraft()
             self.calls.append(call)
             if isinstance(index, int):

@@ -48,6 +48,7 @@ def gather(
     for exception in _chain(error):
         names.update(c.__name__.lower() for c in type(exception).__mro__ if c not in (object, BaseException, Exception))
         texts.append(f"{type(exception).__name__}: {exception}")
+        bodies.append(_embedded(str(exception)))
         status = status if status is not None else _status_of(exception)
         bodies.append(getattr(exception, "body", None))
         response = getattr(exception, "response", None)
@@ -98,6 +99,17 @@ def _status_of(error: BaseException) -> int | None:
             if isinstance(value, int) and 100 <= value < 600:
                 return value
     return None
+
+
+def _embedded(text: str) -> object:
+    """The JSON inside an exception's text: SDKs and gateways put the answer behind a few words of their own."""
+    start = text.find("{", 1)
+    if start < 0 or len(text) > MAX_TEXT:
+        return None
+    try:
+        return json.JSONDecoder().raw_decode(text[start:])[0]
+    except (ValueError, RecursionError):
+        return None
 
 
 def _parsed(body: object) -> Iterator[Any]:  # Any: JSON of an unknown server

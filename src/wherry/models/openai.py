@@ -174,6 +174,14 @@ class OpenAIModel:
         if self._usage_in_streams:
             body["stream_options"] = {"include_usage": True}
         response = await self._adapting(body, lambda: self._open(body, deadline))
+        if str(response.headers.get("content-type", "")).startswith("application/json"):
+            # An error that came with status 200, or a server that does not stream.
+            async with aclosing(response):
+                raw = await self._guarded(response.aread, deadline)
+            reply = self._finished(read_reply(_answer(raw.decode("utf-8", "replace"), self._fail)), started)
+            yield ModelDelta(reply.text)
+            yield ModelDelta(reply=reply)
+            return
         draft = Draft()
         decoder = EventDecoder()
         done = False
