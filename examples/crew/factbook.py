@@ -16,7 +16,7 @@ SPLIT = 600
 ALSO = {
     "chief of state": "president, king, queen",
     "head of government": "prime minister, chancellor",
-    "Exchange rates": "currency",
+    "Exchange rates": "currency, money",
     "Elevation": "highest mountain, height",
     "Area": "size, square kilometers",
     "Population": "people live",

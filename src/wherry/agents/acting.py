@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wherry.agents.run import Run
-from wherry.errors import ToolError
+from wherry.errors import ToolError, WherryError
 from wherry.journal import EventType
 from wherry.messages import Usage
 from wherry.tools import as_json, as_text
@@ -52,6 +52,10 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
         try:
             outcome = Outcome(ok=True, value=await tool.call(arguments))
         except ToolError as error:
+            outcome = Outcome(ok=False, error=error.message)
+        except WherryError as error:
+            # Not for the model to mend. Kept, not raised: calls that run beside this one are not lost with it.
+            run.fatal = run.fatal or error
             outcome = Outcome(ok=False, error=error.message)
     if name not in run.toolbox.agents:
         _record(run, name, call, outcome, time.monotonic() - started, keep_value=keep_value)

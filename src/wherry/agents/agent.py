@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 from wherry.agents import active, portal
 from wherry.agents.answers import AnswerRules, Check
@@ -20,10 +20,25 @@ from wherry.messages import ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.models.resolve import model_from
 from wherry.store import Store, open_store
-from wherry.tools import Tool, check_name, collect
+from wherry.tools import Tool, collect
+from wherry.tools.tool import check_name
 
 if TYPE_CHECKING:
     from wherry.agents.loop import Turn
+
+
+class AgentOptions(TypedDict, total=False):
+    """The keyword arguments that every kind of agent takes; `Agent` says what each means."""
+
+    name: str | None
+    description: str | None
+    instructions: str | None
+    managed_agents: Iterable[Agent]
+    max_steps: int
+    output_type: Any  # Any: types, annotations, whatever pydantic validates
+    final_answer_checks: Sequence[Check]
+    context: ContextBudget | None
+    store: Store | str | None
 
 
 class Agent:
@@ -67,7 +82,7 @@ class Agent:
         """By name. What is put in, replaced or deleted here is what the model sees at the next step."""
         self.managed_agents: dict[str, Agent] = _by_name(managed_agents)
         self.model = model
-        self.name = name if name is None else check_name(name)
+        self.name = name if name is None else check_name(name, "an agent")
         self.description = description
         self.instructions = instructions
         self.max_steps = _steps(max_steps)
@@ -125,9 +140,7 @@ class Agent:
             WherryError: what no model can mend: a failing server, no room in the context, no sandbox. It carries the
                 `run_id`; the run is in the store up to that point.
         """
-        return portal.call(
-            partial(self.arun, task, inputs=inputs, files=files, session=session, max_steps=max_steps)
-        )
+        return portal.call(partial(self.arun, task, inputs=inputs, files=files, session=session, max_steps=max_steps))
 
     async def arun(
         self,
@@ -205,7 +218,7 @@ class Agent:
         if not task.strip():
             raise ConfigurationError("the task is empty", hint="say what is to be done")
         for name in inputs or {}:
-            check_name(name)
+            check_name(name, "an input")
         paths = [Path(file) for file in files]
         for path in paths:
             if not path.is_file():
@@ -221,7 +234,9 @@ class Agent:
 
 def _steps(number: int) -> int:
     if number < 1:
-        raise ConfigurationError(f"max_steps is {number}; a run needs at least one step", hint="give max_steps=1 or more")
+        raise ConfigurationError(
+            f"max_steps is {number}; a run needs at least one step", hint="give max_steps=1 or more"
+        )
     return number
 
 

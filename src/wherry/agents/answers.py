@@ -53,7 +53,9 @@ class AnswerRules:
         try:
             return self._adapter.json_schema()
         except PydanticUserError as error:
-            raise ConfigurationError(f"output_type {self._output_type!r} has no JSON schema: {error.message}") from error
+            raise ConfigurationError(
+                f"output_type {self._output_type!r} has no JSON schema: {error.message}"
+            ) from error
 
     async def accept(self, answer: Any) -> Any:
         """The answer as `output_type`, once every check has accepted it.

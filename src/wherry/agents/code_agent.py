@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Unpack
 
 from wherry.agents import prompts
 from wherry.agents.acting import INLINE_BYTES, PREVIEW_CHARS, Outcome, announce, perform, unknown_tool
-from wherry.agents.agent import Agent
+from wherry.agents.agent import Agent, AgentOptions
 from wherry.agents.loop import Turn
-from wherry.agents.reply import UnreadableReply, code_of
+from wherry.agents.reply import UnreadableReplyError, code_of
 from wherry.agents.run import Run
 from wherry.errors import ToolError
 from wherry.journal import EventType
 from wherry.messages import JSON, Message, ToolSchema, canonical
-from wherry.models import ModelProfile, ModelReply
+from wherry.models import Model, ModelProfile, ModelReply
 from wherry.sandbox import Execution, Session, get_sandbox
 from wherry.tools import Tool, as_json, as_text
 from wherry.tools.builtin import read_artifact
@@ -43,14 +43,13 @@ class CodeAgent(Agent):
 
     def __init__(
         self,
-        tools: Any = (),
-        model: Any = None,
+        tools: Iterable[object] = (),
+        model: Model | str | None = None,
         *,
         sandbox: str = "auto",
         authorized_imports: Sequence[str] = (),
-        **options: Any,
+        **options: Unpack[AgentOptions],
     ) -> None:
-        # Any: passed on to Agent, which types and checks them
         super().__init__(tools, model, **options)
         self.sandbox = get_sandbox(sandbox, packages=tuple(authorized_imports))
 
@@ -77,7 +76,7 @@ class CodeAgent(Agent):
     async def act(self, run: Run, reply: ModelReply) -> Turn:
         try:
             code = code_of(reply.text)
-        except UnreadableReply as problem:
+        except UnreadableReplyError as problem:
             cut = " (It was cut off: it reached the most tokens a reply may have.)"
             return Turn([Message("user", f"{problem}{cut if reply.finish_reason == 'length' else ''}")])
         execution = await self._execute(run, code)

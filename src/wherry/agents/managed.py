@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.agents.result import RunStatus
 from wherry.agents.run import Order, Run
-from wherry.errors import ConfigurationError, ToolError, WherryError
+from wherry.errors import ConfigurationError, ToolError
 from wherry.tools import Tool, tool
 
 if TYPE_CHECKING:
@@ -23,16 +23,12 @@ def delegate(manager: Callable[[], Run], agent: Agent) -> Tool:
         run = manager()
         if not task.strip():
             raise ToolError("the task is empty; say in full what is to be done")
-        try:
-            result = await execute(agent, Order(task, max_steps=agent.max_steps), parent=run)
-        except WherryError as error:
-            # What its own model could not mend, no other model can: the whole tree of runs ends with it.
-            run.fatal = run.fatal or error
-            raise
+        result = await execute(agent, Order(task, max_steps=agent.max_steps), parent=run)
         if result.status is RunStatus.COMPLETED:
             return result.output
         return f"[not finished: {result.status}] {result.output}"
 
     if not agent.name or not agent.description:
         raise ConfigurationError("a managed agent has no name or description", hint="give it both")
-    return tool(ask, name=agent.name, description=agent.description)
+    # No time limit of its own: the run inside has steps and limits.
+    return tool(ask, name=agent.name, description=agent.description, timeout=None)

@@ -25,7 +25,11 @@ NOTHING_PRINTED = "The code ran and printed nothing. print() what you need to se
 
 
 def code_system(
-    schemas: Iterable[ToolSchema], *, examples: str = "", instructions: str = "", answer: Mapping[str, Any] | None = None
+    schemas: Iterable[ToolSchema],
+    *,
+    examples: str = "",
+    instructions: str = "",
+    answer: Mapping[str, Any] | None = None,
 ) -> str:
     """The system prompt of a code agent: the rules, the examples, then what changes from agent to agent."""
     stubs = "\n".join(signature(schema) for schema in schemas)

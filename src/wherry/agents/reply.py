@@ -9,7 +9,7 @@ FENCE = re.compile(r"```[ \t]*(?:python3?|py|Python)?[ \t]*\r?\n(.*?)(?:\n[ \t]*
 OPEN_FENCE = re.compile(r"```[ \t]*(?:python3?|py|Python)?[ \t]*\r?\n(.*)\Z", re.DOTALL)
 
 
-class UnreadableReply(Exception):
+class UnreadableReplyError(Exception):
     """The reply holds nothing to run. The text says so to the model."""
 
 
@@ -17,10 +17,10 @@ def code_of(reply: str) -> str:
     """The Python code of a reply: its fenced blocks, one after the other, or the whole text if that is a program.
 
     Raises:
-        UnreadableReply: there is none, or it is cut off.
+        UnreadableReplyError: there is none, or it is cut off.
     """
     if not reply.strip():
-        raise UnreadableReply("Your reply was empty. Reply with one ```python block.")
+        raise UnreadableReplyError("Your reply was empty. Reply with one ```python block.")
     blocks = [block for block in FENCE.findall(reply) if block.strip()]
     if blocks:
         return "\n".join(blocks)
@@ -29,10 +29,10 @@ def code_of(reply: str) -> str:
         # Many servers cut a reply at the closing fence (a stop sequence), and small models forget it.
         if _is_program(unclosed.group(1)):
             return unclosed.group(1)
-        raise UnreadableReply("Your code was cut off before its end. Write a shorter ```python block.")
+        raise UnreadableReplyError("Your code was cut off before its end. Write a shorter ```python block.")
     if _is_program(reply):
         return reply
-    raise UnreadableReply(
+    raise UnreadableReplyError(
         "Your reply has no Python code. Reply with one ```python block; call final_answer(value) in it when you know "
         "the answer."
     )

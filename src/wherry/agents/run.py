@@ -91,7 +91,7 @@ class Run:
             EventType.MODEL_REQUESTED,
             step=self.step,
             keep=fitted.keep,
-            add=[journal.keep(message) for message in fitted.messages[fitted.keep :]],
+            add=list(fitted.add),
             tools_digest=self.toolbox.digest,
             max_output=fitted.max_output,
             tokens=fitted.tokens,
@@ -124,7 +124,7 @@ class Run:
 
     async def tell(self, message: Message) -> None:
         """Append what the model is to see next."""
-        self.journal.keep(await self.window.append(message))
+        await self.window.append(message)
 
     def warn(self, message: str, hint: str = "") -> None:
         self.warnings.append(message)
@@ -136,9 +136,9 @@ class Run:
         return f"{self.step}.{self.calls}"
 
     def _usage(self, reply: ModelReply, estimate: int, seconds: float) -> Usage:
-        used = reply.usage or Usage(input_tokens=estimate, output_tokens=self.window.count(reply.text))
+        used = reply.usage or Usage(input_tokens=estimate, output_tokens=self.window.counter.text(reply.text))
         used = replace(used, requests=1, seconds=seconds)
-        return replace(used, usd=cost(used, self.profile))
+        return replace(used, usd=cost(used, self.profile.price_key))
 
     def _record_toolbox(self) -> None:
         before, after = self.toolbox.before, self.toolbox.digests

@@ -20,8 +20,8 @@ from wherry.agents.run import Meter, Order, Run
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
 from wherry.errors import WherryError
-from wherry.journal import EventType, RunJournal, Subscriber
-from wherry.messages import Message, canonical, parse
+from wherry.journal import EventType, Journal, RunJournal, Subscriber
+from wherry.messages import JSON, Message, canonical, parse
 from wherry.models import Model, ModelProfile, Prepared
 from wherry.store import Store
 from wherry.tools import ToolContext, as_json, as_text, use_context
@@ -43,7 +43,7 @@ async def execute(
     name = agent.name or ("agent" if parent is None else "managed_agent")
     if parent is None:
         store = agent.store
-        journal = RunJournal.start(store, agent=name, subscribers=subscribers)
+        journal = Journal.start(store, agent=name, subscribers=subscribers)
     else:
         store, journal = parent.store, parent.journal.child(name)
         parent.journal.record(
@@ -79,9 +79,7 @@ async def execute(
     return result
 
 
-async def _open(
-    agent: Agent, order: Order, journal: RunJournal, store: Store, model: Model, meter: Meter
-) -> Run:
+async def _open(agent: Agent, order: Order, journal: RunJournal, store: Store, model: Model, meter: Meter) -> Run:
     profile = await model.prepare() if isinstance(model, Prepared) else model.profile
     agent.check_model(profile)
     context = ToolContext(journal.run_id, agent.name or "agent", order.session, store)
@@ -94,18 +92,28 @@ async def _open(
         native=agent.native,
     )
     toolbox.refresh()
+    warnings: list[str] = []
+
+    def record(type: EventType, /, **payload: Any) -> None:  # Any: JSON
+        if type == EventType.WARNING:
+            warnings.append(payload["message"])
+        journal.record(EventType(type), **payload)
+
     window = ContextWindow(
         profile=profile,
         budget=agent.context,
         artifacts=store.artifacts,
         run_id=journal.run_id,
-        record=journal.record,
+        record=record,
         keep=journal.keep,
         system=toolbox.system,
         task=Message("user", order.task + _given(order, journal, store)),
-        history=_history(store, order.session),
+        state=_state(store, order.session),
+        tools=toolbox.native,
     )
-    run = Run(agent, order, journal, store, model, profile, window, toolbox, agent.rules, meter, context)
+    run = Run(
+        agent, order, journal, store, model, profile, window, toolbox, agent.rules, meter, context, warnings=warnings
+    )
     return run
 
 
@@ -124,7 +132,7 @@ async def _close(
     if run is not None and order.session is not None and result.status in (RunStatus.COMPLETED, RunStatus.MAX_STEPS):
         if result.status is RunStatus.COMPLETED:
             await run.window.append(Message("assistant", as_text(result.output)))
-        store.save_session(order.session, canonical([message.to_json() for message in run.window.history()]))
+        store.save_session(order.session, canonical(run.window.state()))
     text = as_text(result.output)
     ref = None
     if len(text) > OUTPUT_CHARS:
@@ -188,9 +196,10 @@ def _given(order: Order, journal: RunJournal, store: Store) -> str:
     return prompts.attached(previews, [path.name for path in order.files])
 
 
-def _history(store: Store, session: str | None) -> tuple[Message, ...]:
+def _state(store: Store, session: str | None) -> JSON:
+    """Where the conversation was left, if it goes on."""
     state = store.load_session(session) if session is not None else None
-    return () if state is None else tuple(Message.from_json(raw) for raw in parse(state))
+    return None if state is None else parse(state)
 
 
 def _explain(error: BaseException, run_id: str, run: Run | None) -> None:

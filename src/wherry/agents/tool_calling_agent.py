@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Unpack
 
 import anyio
 
 from wherry.agents import prompts
 from wherry.agents.acting import announce, perform
-from wherry.agents.agent import Agent
+from wherry.agents.agent import Agent, AgentOptions
 from wherry.agents.loop import Turn
 from wherry.agents.run import Run
 from wherry.errors import ConfigurationError
 from wherry.messages import Message, ToolCall, ToolSchema
-from wherry.models import ModelProfile, ModelReply
-from wherry.models.tool_arguments import argument_problem
+from wherry.models import Model, ModelProfile, ModelReply
+from wherry.models.tool_arguments import argument_error
 from wherry.tools import Tool
 from wherry.tools.builtin import final_answer_schema, read_artifact
 
@@ -35,8 +35,14 @@ class ToolCallingAgent(Agent):
 
     kind: ClassVar[str] = "tools"
 
-    def __init__(self, tools: Any = (), model: Any = None, *, parallel_tools: int = 4, **options: Any) -> None:
-        # Any: passed on to Agent, which types and checks them
+    def __init__(
+        self,
+        tools: Iterable[object] = (),
+        model: Model | str | None = None,
+        *,
+        parallel_tools: int = 4,
+        **options: Unpack[AgentOptions],
+    ) -> None:
         super().__init__(tools, model, **options)
         if parallel_tools < 1:
             raise ConfigurationError(f"parallel_tools is {parallel_tools}; it must be at least 1")
@@ -71,7 +77,7 @@ class ToolCallingAgent(Agent):
         results = await self._perform_all(run, calls)
         if ending is None:
             return Turn(results)
-        problem = argument_problem(ending)
+        problem = argument_error(ending)
         if problem is None and "answer" not in ending.arguments:
             problem = "final_answer needs the argument 'answer'"
         if problem is not None:
@@ -79,7 +85,7 @@ class ToolCallingAgent(Agent):
         return Turn(results, answered=True, answer=ending.arguments["answer"], answer_call=ending.id)
 
     async def _perform_all(self, run: Run, calls: Sequence[ToolCall]) -> list[Message]:
-        texts = [f"Error: {problem}" if (problem := argument_problem(call)) else "" for call in calls]
+        texts = [f"Error: {problem}" if (problem := argument_error(call)) else "" for call in calls]
         ready = [number for number, text in enumerate(texts) if not text]
         for number in ready:
             announce(run, calls[number].name, calls[number].id, calls[number].arguments)
@@ -106,5 +112,3 @@ class ToolCallingAgent(Agent):
 
 def _result(call: ToolCall, text: str) -> Message:
     return Message("tool", text, tool_call_id=call.id, name=call.name)
-
-

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from wherry.errors import ConfigurationError
 from wherry.messages import Message, ToolSchema, canonical, digest
-from wherry.tools import Tool, check_name, to_tool
+from wherry.tools import Tool, to_tool
+from wherry.tools.tool import check_name
 
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
@@ -62,13 +63,15 @@ class Toolbox:
             return False
         visible: dict[str, Tool] = {}
         for name, item in tools.items():
-            visible[check_name(name)] = self._made_once(item, lambda item=item: to_tool(item))
+            visible[check_name(name, "a tool")] = self._made_once(item, lambda item=item: to_tool(item))
         for name, agent in agents.items():
             if name in visible:
                 raise ConfigurationError(
                     f"{name!r} names a tool and a managed agent", hint="give one of them another name"
                 )
-            visible[check_name(name)] = self._made_once(agent, lambda agent=agent: self._delegate(agent))
+            visible[check_name(name, "a managed agent")] = self._made_once(
+                agent, lambda agent=agent: self._delegate(agent)
+            )
         schemas = [_named(tool.schema, name) for name, tool in visible.items()]
         self.before = self.digests if self._seen is not None else None
         self.digests = {schema.name: digest(canonical(schema.to_json())) for schema in schemas}

