@@ -1,7 +1,8 @@
 """The sandbox: real CPython in a real jail.
 
-Code that a model wrote is hostile code. Each layer has its reason beside it: `inside/` is what builds the jail and runs in
-it, `seccomp` the system call filter, `zygote` the forked server, `session` what an event loop sees, `frames` the wire.
+Code that a model wrote is hostile code. Each layer has its reason beside it: `inside/` is what builds the jail and runs
+in it, `seccomp` the system call filter, `zygote` the forked server, `session` what an event loop sees, `frames` the
+wire.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The wire between host and session: a length of four bytes, then a JSON object.
 
-Everything from inside is hostile: a frame is parsed once, here, into a typed record, or is a `FrameError`. Never pickle.
+Everything from inside is hostile: a frame is parsed once, here, into a typed record, or is a `FrameError`. Never
+pickle.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +24,7 @@ def interpreter() -> str:
 
 def spawn(entry: str, descriptor: int, *, cwd: str = "/") -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     """Start `inside` as its own program, and a file that gets its complaints."""
-    complaints = tempfile.TemporaryFile()
+    complaints = tempfile.TemporaryFile()  # noqa: SIM115  # the caller's to close
     command = [interpreter(), "-I", "-S", "-B", "-X", "utf8", str(INSIDE), entry, str(descriptor)]
     process = subprocess.Popen(
         command,
@@ -43,7 +42,3 @@ def spawn(entry: str, descriptor: int, *, cwd: str = "/") -> tuple[subprocess.Po
 def read_complaints(file: IO[bytes]) -> str:
     file.seek(0)
     return file.read()[-800:].decode("utf-8", "replace").strip()
-
-
-def socket_pair(kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
-    return socket.socketpair(socket.AF_UNIX, kind)

@@ -2,7 +2,7 @@
 
 Every backend keeps these sentences, and `wherry.sandbox.conformance.check_sandbox` tests them:
 
-* variables, functions and imports of one snippet are there in the next one of the same session, and in no other session;
+* variables, functions and imports of one snippet are there in the next one of the same session, and in no other;
 * the value of a snippet's last expression comes back, as JSON;
 * a tool is a function inside; its result is the host's, its failure is a `ToolError` inside;
 * `final_answer(value)` ends the run whatever the snippet does about it;

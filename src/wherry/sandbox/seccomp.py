@@ -1,8 +1,8 @@
 """Which system calls a session may make: a list of what ordinary Python needs, and nothing else.
 
-Namespaces and Landlock leave gaps (netlink, vsock, io_uring, keyrings, user faults, new namespaces, memfd); the filter is
-what closes them. Everything is by name: numbers differ from machine to machine. Compiled here, in the host, by libseccomp;
-the session only installs the program.
+Namespaces and Landlock leave gaps (netlink, vsock, io_uring, keyrings, user faults, new namespaces, memfd); the filter
+is what closes them. Everything is by name: numbers differ from machine to machine. Compiled here, in the host, by
+libseccomp; the session only installs the program.
 """
 
 from __future__ import annotations
@@ -15,13 +15,41 @@ from types import ModuleType
 
 from wherry.errors import SandboxUnavailable
 
-_ALLOWED = ["read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "lseek", "close", "close_range", "dup", "dup2", "dup3", "pipe", "pipe2", "sendfile", "copy_file_range", "fsync", "fdatasync", "flock", "fallocate", "truncate", "ftruncate", "open", "openat", "creat", "access", "faccessat", "faccessat2", "stat", "fstat", "lstat", "newfstatat", "statx", "statfs", "fstatfs", "readlink", "readlinkat", "getdents64", "getcwd", "chdir", "fchdir", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat", "rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat", "umask", "mmap", "mprotect", "munmap", "mremap", "msync", "madvise", "brk", "membarrier", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigpending", "rt_sigtimedwait", "rt_sigsuspend", "sigaltstack", "restart_syscall", "pause", "futex", "set_robust_list", "get_robust_list", "rseq", "exit", "exit_group", "sched_yield", "sched_getaffinity", "select", "pselect6", "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "time", "times", "getitimer", "setitimer", "alarm", "getpid", "gettid", "getppid", "getuid", "geteuid", "getgid", "getegid", "getgroups", "getresuid", "getresgid", "getrlimit", "getrusage", "getcpu", "sysinfo", "uname", "getrandom", "sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown"]
-_ONLY_WITH_NAMESPACES = ["kill", "tkill", "tgkill", "chmod", "fchmod", "fchmodat", "utimensat"]
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_ALLOWED = _words("""
+read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 pipe pipe2 sendfile
+copy_file_range fsync fdatasync flock fallocate truncate ftruncate open openat creat access faccessat faccessat2 stat
+fstat lstat newfstatat statx statfs fstatfs readlink readlinkat getdents64 getcwd chdir fchdir mkdir mkdirat rmdir
+unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat umask mmap mprotect munmap mremap msync
+madvise brk membarrier rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend
+sigaltstack restart_syscall pause futex set_robust_list get_robust_list rseq exit exit_group sched_yield
+sched_getaffinity select pselect6 poll ppoll epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2
+nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getitimer setitimer alarm getpid gettid
+getppid getuid geteuid getgid getegid getgroups getresuid getresgid getrlimit getrusage getcpu sysinfo uname getrandom
+sendto recvfrom sendmsg recvmsg shutdown
+""")
+_ONLY_WITH_NAMESPACES = _words("""
+kill tkill tgkill chmod fchmod fchmodat utimensat
+""")
 """Without namespaces these would reach what is the user's outside: Landlock covers neither modes, times nor, before its
 version 6, signals."""
-_TOLD = ["socket", "connect", "bind", "listen", "accept", "accept4", "execve", "execveat", "fork", "vfork", "ptrace", "mount", "umount2", "unshare", "setns", "chroot", "pivot_root", "bpf", "io_uring_setup", "userfaultfd", "process_vm_readv", "process_vm_writev", "perf_event_open", "keyctl", "add_key", "request_key", "memfd_create", "memfd_secret", "shmget", "msgget", "semget", "mq_open", "init_module", "finit_module", "kexec_load", "open_by_handle_at", "name_to_handle_at", "pidfd_open", "pidfd_getfd", "pidfd_send_signal", "personality", "reboot", "swapon", "settimeofday", "clock_settime", "setuid", "setgid", "setresuid", "setresgid", "setgroups", "capset", "seccomp", "setpriority", "sched_setscheduler", "mknod", "mknodat", "chown", "fchown", "lchown", "fchownat", "fsopen", "move_mount", "open_tree", "mount_setattr", "quotactl", "syslog", "acct", "iopl", "ioperm", "landlock_restrict_self"]
+_TOLD = _words("""
+socket connect bind listen accept accept4 execve execveat fork vfork ptrace mount umount2 unshare setns chroot
+pivot_root bpf io_uring_setup userfaultfd process_vm_readv process_vm_writev perf_event_open keyctl add_key
+request_key memfd_create memfd_secret shmget msgget semget mq_open init_module finit_module kexec_load
+open_by_handle_at name_to_handle_at pidfd_open pidfd_getfd pidfd_send_signal personality reboot swapon settimeofday
+clock_settime setuid setgid setresuid setresgid setgroups capset seccomp setpriority sched_setscheduler mknod mknodat
+chown fchown lchown fchownat fsopen move_mount open_tree mount_setattr quotactl syslog acct iopl ioperm
+landlock_restrict_self
+""")
 """Refused, and the host is told: what honest code has no use for. The rest is refused without a word."""
-_NO_ATTRIBUTES = ["getxattr", "lgetxattr", "fgetxattr", "listxattr", "llistxattr", "flistxattr", "setxattr", "lsetxattr", "fsetxattr"]
+_NO_ATTRIBUTES = _words("""
+getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr setxattr lsetxattr fsetxattr
+""")
 
 _TERMINAL_REQUESTS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)
 """TCGETS, TIOCGWINSZ, FIONBIO, FIONCLEX, FIOCLEX: what open() and sockets do; TIOCSTI and the like stay out."""

@@ -41,6 +41,7 @@ class WorkerSession:
     def __init__(self, link: ProcessLink, *, tier: str, limits: SandboxLimits, tools: Sequence[str]) -> None:
         self.tier = tier
         self._link = link
+        self._descriptor = link.sock.fileno()  # the loop is given the number: it looks a socket object up each time
         self._limits = limits
         self._tools = list(tools)
         self._loop = asyncio.get_running_loop()
@@ -68,7 +69,7 @@ class WorkerSession:
         self._runs += 1
         run = _Run(self, self._runs, call_tool)
         self._current = run
-        self._loop.add_reader(self._link.sock, self._on_readable)
+        self._loop.add_reader(self._descriptor, self._on_readable)
         try:
             self._thaw()
             execution = await run.perform(code, self._tools)
@@ -80,7 +81,7 @@ class WorkerSession:
             self._current = None
             run.cancel_timer()
             if not self._dead:
-                self._loop.remove_reader(self._link.sock)
+                self._loop.remove_reader(self._descriptor)
         self._freeze()
         return execution
 
@@ -97,7 +98,7 @@ class WorkerSession:
         if not self._dead:
             self._dead = True
             with contextlib.suppress(ValueError):
-                self._loop.remove_reader(self._link.sock)
+                self._loop.remove_reader(self._descriptor)
             self._link.kill()
             self.wake()
 
@@ -136,12 +137,12 @@ class WorkerSession:
                 raise ConnectionError("the session is gone") from error
 
     async def _writable(self) -> None:
-        self._loop.add_writer(self._link.sock, self.wake)
+        self._loop.add_writer(self._descriptor, self.wake)
         try:
             await self.wait()
         finally:
             if not self._dead:
-                self._loop.remove_writer(self._link.sock)
+                self._loop.remove_writer(self._descriptor)
 
     async def wait(self) -> None:
         """Until something happens: bytes came or can go, a timer ran out, the session was killed."""
@@ -168,13 +169,13 @@ class WorkerSession:
                 raise ConnectionError("the session ended")
             if self._paused:
                 self._paused = False
-                self._loop.add_reader(self._link.sock, self._on_readable)
+                self._loop.add_reader(self._descriptor, self._on_readable)
             await self.wait()
 
     def _on_readable(self) -> None:
         if self._decoder.full:  # no more before what is here was looked at; only a flood gets here
             self._paused = True
-            self._loop.remove_reader(self._link.sock)
+            self._loop.remove_reader(self._descriptor)
             self.wake()
             return
         try:
@@ -187,7 +188,7 @@ class WorkerSession:
             self._decoder.feed(data)
         else:
             self._ended = True
-            self._loop.remove_reader(self._link.sock)
+            self._loop.remove_reader(self._descriptor)
         self.wake()
 
     def _freeze(self) -> None:
@@ -266,7 +267,7 @@ class _Run:
                     case Final():
                         self._take_final(frame)
                     case _:
-                        raise FrameError(f"an unexpected frame: {type(frame).__name__}")
+                        raise FrameError(f"an unexpected frame: {type(frame).__name__}")  # noqa: TRY301
         except FrameError as error:
             self._session.kill()
             return self._lost("protocol", f"the session sent what is no valid message and was ended: {error}")

@@ -1,7 +1,7 @@
 """The launcher from the host's side: one thread that starts it, keeps sessions in reserve and answers refused calls.
 
-It belongs to the process, not to an event loop: loops come and go. All of its work is in the one thread, so nothing here
-needs a lock but the queue of wishes.
+It belongs to the process, not to an event loop: loops come and go. All of its work is in the one thread, so nothing
+here needs a lock but the queue of wishes.
 """
 
 from __future__ import annotations

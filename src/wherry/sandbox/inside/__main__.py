@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 
@@ -10,10 +11,7 @@ if __name__ == "__main__":
     # -I keeps the script's folder off sys.path. It is there only while our own modules load: what a snippet can import
     # is the standard library, and our modules by no name of their own.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    if entry == "launcher":
-        from inside.launcher import main  # pyright: ignore[reportMissingImports]  # found by the path above
-    else:
-        from inside.bare import main  # pyright: ignore[reportMissingImports]
+    module = importlib.import_module(f"inside.{entry}")
     del sys.path[0]
     sys.argv[:] = [""]
-    main(descriptor)  # pyright: ignore[reportUnknownVariableType]
+    module.main(descriptor)

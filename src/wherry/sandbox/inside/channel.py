@@ -65,7 +65,7 @@ class Channel:
     def __init__(self, descriptor: int, interrupts: Interrupts) -> None:
         self.lock = threading.RLock()
         self._descriptor = descriptor
-        self._interrupts = interrupts
+        self.interrupts = interrupts
         self._buffer = bytearray()
         self._read, self._write, self._exit = os.read, os.write, os._exit
         self._encode = json.JSONEncoder().encode
@@ -75,7 +75,7 @@ class Channel:
 
     def send(self, message: dict[str, Any]) -> None:
         data = frame(message, self._encode)
-        with self._interrupts:
+        with self.interrupts:
             while data:
                 data = data[self._write(self._descriptor, data) :]
 
@@ -86,12 +86,12 @@ class Channel:
                 (size,) = _LENGTH.unpack_from(self._buffer)
                 end = _LENGTH.size + size
                 if len(self._buffer) >= end:
-                    with self._interrupts:
+                    with self.interrupts:
                         body = bytes(self._buffer[_LENGTH.size : end])
                         del self._buffer[:end]
                     return self._decode(body)
             self._poll.poll()
-            with self._interrupts:
+            with self.interrupts:
                 data = self._read(self._descriptor, 1 << 18)
                 if not data:
                     self._exit(0)  # the host is gone

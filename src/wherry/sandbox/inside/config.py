@@ -40,4 +40,5 @@ class JailConfig:
     @classmethod
     def decode(cls, data: bytes) -> JailConfig:
         raw = json.loads(data)
-        return cls(**{**raw, "preload": tuple(raw["preload"])})
+        raw["preload"] = tuple(raw["preload"])
+        return cls(**raw)

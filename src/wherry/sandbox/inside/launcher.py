@@ -1,4 +1,4 @@
-"""The launcher: builds the namespaces and the root, loads the standard library once, then forks a session for each request.
+"""The launcher: builds the namespaces and the root, loads modules once, then forks a session for each request.
 
 A fresh program, not a fork of the host: nothing of the host's memory, environment or descriptors is in it.
 """
@@ -57,7 +57,7 @@ def _enter_namespaces(control: socket.socket, config: JailConfig) -> int:
         os.setgroups([])
     kernel.unshare(kernel.CLONE_NEWUSER)
     if config.host_maps_ids:
-        # Mapping 0 to 0 alone would make payloads the kernel's root: process limits and file ownership would mean nothing.
+        # Mapping 0 to 0 alone would make payloads the kernel's root: process limits and ownership would mean nothing.
         _send(control, {"map": True})
         control.recv(64)
     else:
@@ -99,7 +99,7 @@ def _load(config: JailConfig) -> None:
 def _serve(control: socket.socket, config: JailConfig, proc: int) -> NoReturn:
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, _nothing)
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(woken, select.POLLIN)
@@ -120,6 +120,10 @@ def _serve(control: socket.socket, config: JailConfig, proc: int) -> NoReturn:
             handle = os.pidfd_open(pid)
             _send(control, {"pid": pid}, (handle,))
             os.close(handle)
+
+
+def _nothing(*_: object) -> None:
+    """A signal needs a handler to wake the poll."""
 
 
 def _reap(control: socket.socket) -> None:

@@ -53,7 +53,7 @@ def lock(sock: int, config: JailConfig, *, work: str, read: list[str], baseline:
 
 
 def tell(listener: int, greeting: bytes) -> None:
-    """Say hello to the host and hand over the listener: the session itself must not keep it, it could answer its own calls."""
+    """Say hello and hand over the listener: the session must not keep it, it could answer its own calls."""
     # Family and type are given, else Python asks the kernel for them, which the filter refuses by now.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=os.dup(SOCKET)) as channel:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))] if listener >= 0 else []
@@ -66,8 +66,8 @@ def tell(listener: int, greeting: bytes) -> None:
 def _limit(config: JailConfig, baseline: int) -> None:
     threading.stack_size(1 << 20)  # the default of 8 MiB of address space a thread would eat the memory limit
     limits = {
-        # Address space is the one measure that works without cgroups and leaves the session alive: the allocation fails,
-        # the snippet gets a MemoryError. RLIMIT_DATA would miss shared anonymous memory.
+        # Address space is the one measure that works without cgroups and leaves the session alive: the allocation
+        # fails, the snippet gets a MemoryError. RLIMIT_DATA would miss shared anonymous memory.
         resource.RLIMIT_AS: baseline + config.memory_bytes,
         resource.RLIMIT_CPU: config.cpu_seconds,
         resource.RLIMIT_FSIZE: config.disk_bytes,
@@ -77,7 +77,7 @@ def _limit(config: JailConfig, baseline: int) -> None:
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_SIGPENDING: 64,
     }
-    # Counted a user namespace since Linux 5.14; before, and without namespaces, all of the user's processes would count.
+    # Counted a user namespace since Linux 5.14; before, and without, all of the user's processes would count.
     release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
     if config.namespaces and release >= _NPROC_PER_NAMESPACE:
         limits[resource.RLIMIT_NPROC] = config.threads

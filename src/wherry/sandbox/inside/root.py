@@ -1,7 +1,7 @@
 """The file system that a session sees: the interpreter and its libraries, read-only, and nothing of the host's.
 
-Built in a mount namespace of its own on an empty tmpfs, then made the root; the host's root is unmounted, so that no path
-leads back to it.
+Built in a mount namespace of its own on an empty tmpfs, then made the root; the host's root is unmounted, so that no
+path leads back to it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FOREIGN = ("site-packages", "dist-packages")
 
 
 def readable(packages: str) -> list[str]:
-    """What a session may read, as paths of the host: libraries of the system, the interpreter's own, the package set."""
+    """What a session may read, as paths of the host: the system's libraries, the interpreter's, the package set."""
     prefix = os.path.realpath(sys.base_prefix)
     own = (
         []
@@ -60,7 +60,7 @@ def build(root: str, packages: str) -> int:
             )
     if packages:
         _show(packages, root + PACKAGES)
-    os.symlink("work", root + "/tmp")
+    os.symlink("work", root + "/tmp")  # noqa: S108  # the session's own
     kernel.mount("proc", root + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     proc = os.open(root + "/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     os.chdir(root)

@@ -8,7 +8,7 @@ import datetime
 import decimal
 import enum
 import math
-from typing import Any
+from typing import Any, cast
 
 MAX_DEPTH = 50
 MAX_BYTES = 7 << 20
@@ -16,7 +16,7 @@ MAX_BYTES = 7 << 20
 MAX_REPR = 2000
 
 
-class TooLarge(ValueError):
+class ValueTooLargeError(ValueError):
     """The value does not fit a frame."""
 
 
@@ -36,14 +36,14 @@ def bounded_repr(value: object) -> str:
 def to_json(value: object, *, strict: bool) -> Any:
     """`value` as JSON.
 
-    Bytes become `{"base64": ...}`, dates ISO text, decimals and fractions text, dataclasses and mappings objects, sequences
-    and sets lists, NaN and infinities text.
+    Bytes become `{"base64": ...}`, dates ISO text, decimals text, dataclasses and dicts objects, sequences and sets
+    lists, NaN and infinities text; a subclass what its parent class becomes.
 
     Args:
         strict: raise for what has no JSON form; else it becomes a bounded repr.
 
     Raises:
-        TooLarge: it would not fit a frame.
+        ValueTooLargeError: it would not fit a frame.
         TypeError: `strict`, and something has no JSON form.
     """
     return _Converter(strict).convert(value, 0)
@@ -57,10 +57,10 @@ class _Converter:
     def _take(self, size: int) -> None:
         self.room -= size
         if self.room < 0:
-            raise TooLarge(f"the value is larger than {MAX_BYTES >> 20} MiB")
+            raise ValueTooLargeError(f"the value is larger than {MAX_BYTES >> 20} MiB")
 
     def convert(self, value: Any, depth: int) -> Any:
-        kind = type(value)
+        kind = cast("type[object]", type(value))
         if value is None or kind is bool:
             self._take(5)
             return value
@@ -75,10 +75,11 @@ class _Converter:
         if depth >= MAX_DEPTH:
             return self._other(value, f"nested deeper than {MAX_DEPTH}")
         if isinstance(value, dict):
-            return {self._key(k): self.convert(v, depth + 1) for k, v in value.items()}
+            pairs = cast("dict[Any, Any]", value).items()
+            return {self._key(key): self.convert(item, depth + 1) for key, item in pairs}
         if isinstance(value, (list, tuple, set, frozenset)):
             self._take(2)
-            return [self.convert(item, depth + 1) for item in value]
+            return [self.convert(item, depth + 1) for item in cast("list[Any]", value)]
         return self._special(value, depth)
 
     def _integer(self, value: int) -> int | str:

@@ -49,12 +49,13 @@ def serve(descriptor: int, *, stdout_bytes: int, packages: bool) -> NoReturn:
 class Worker:
     def __init__(self, channel: Channel, stdout_bytes: int, packages: bool) -> None:
         self.channel = channel
-        self.interrupts = channel._interrupts  # two halves of one thing
+        self.interrupts = channel.interrupts
         self.packages = packages
         self.module = types.ModuleType("__main__")
         self.scope = self.module.__dict__
         self.scope["__builtins__"] = builtins
         sys.modules["__main__"] = self.module  # pickle, dataclasses and inspect look there for what a snippet defined
+        self.stdout_bytes = stdout_bytes
         self.captures = (Capture(stdout_bytes), Capture(stdout_bytes))
         self.streams = tuple(text_stream(capture) for capture in self.captures)
         self.functions: dict[str, Callable[..., Any]] = {}
@@ -98,7 +99,7 @@ class Worker:
 
     def _set_streams(self) -> None:
         if any(stream.closed for stream in self.streams):
-            self.captures = tuple(Capture(c._head_room + c._tail_room) for c in self.captures)  # pyright: ignore[reportAttributeAccessIssue]
+            self.captures = (Capture(self.stdout_bytes), Capture(self.stdout_bytes))
             self.streams = tuple(text_stream(capture) for capture in self.captures)
         sys.stdout, sys.stderr = self.streams
         sys.stdin = io.StringIO("")  # input() raises EOFError instead of waiting for nobody
@@ -135,7 +136,7 @@ class Worker:
     def _value(self, value: object) -> Any:
         try:
             return values.to_json(value, strict=False)
-        except values.TooLarge as error:
+        except values.ValueTooLargeError as error:
             return f"{values.bounded_repr(value)} [{error}]"
 
     def _failure(self, error: BaseException) -> dict[str, Any]:

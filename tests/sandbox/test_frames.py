@@ -1,0 +1,93 @@
+"""The wire: hostile bytes make a `FrameError` and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wherry.sandbox.frames import MAX_FRAME, Call, Decoder, Done, Final, FrameError, Ready, encode, parse
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=10,
+)
+KEYS = st.sampled_from(["t", "n", "id", "name", "args", "kw", "value", "kind", "error", "stdout", "cpu", "has_value"])
+OBJECTS = st.dictionaries(KEYS, VALUES | st.sampled_from(["call", "done", "final", "ready"]))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200) | OBJECTS.map(lambda o: json.dumps(o).encode()))
+def test_any_body_is_a_frame_or_a_frame_error(body: bytes) -> None:
+    with contextlib.suppress(FrameError):
+        assert isinstance(parse(body), Ready | Call | Final | Done)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=400), st.lists(st.integers(1, 50), max_size=20))
+def test_any_stream_is_decoded_in_bounds(data: bytes, cuts: list[int]) -> None:
+    decoder = Decoder()
+    for cut in [*cuts, len(data)]:
+        piece, data = data[:cut], data[cut:]
+        decoder.feed(piece)
+        try:
+            while decoder.next() is not None:
+                pass
+        except FrameError:
+            return
+
+
+@given(VALUES, st.integers(1, 7))
+@settings(deadline=None)
+def test_a_final_value_survives_whatever_pieces_it_comes_in(value: Any, size: int) -> None:
+    data = encode({"t": "final", "value": value})
+    decoder = Decoder()
+    frames: list[Any] = []
+    for start in range(0, len(data), size):
+        decoder.feed(data[start : start + size])
+        frame = decoder.next()
+        if frame is not None:
+            frames.append(frame)
+    assert [frame.value for frame in frames] == [value]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{not json",
+        b"[1]",
+        b"\xff\xfe",
+        b'{"t":"final","value":NaN}',
+        b'{"t":"final","value":1e999}',
+        b'{"t":"final","value":' + b"9" * 5000 + b"}",
+        b'{"t":"final","value":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b'{"t":"final","value":' + b"[" * 200 + b"]" * 200 + b"}",
+        b'{"t":"call","n":1,"name":"f","args":7,"kw":{}}',
+        b'{"t":"call","n":true,"name":"f","args":[],"kw":{}}',
+        b'{"t":"done","id":1,"kind":"killed"}',
+        b'{"t":"done","id":1,"cpu":-1}',
+        b'{"t":"else"}',
+    ],
+)
+def test_invalid_bodies_are_refused(body: bytes) -> None:
+    with pytest.raises(FrameError):
+        parse(body)
+
+
+def test_length_over_the_limit_is_refused_before_it_is_read() -> None:
+    decoder = Decoder()
+    decoder.feed(struct.pack("!I", MAX_FRAME + 1))
+    with pytest.raises(FrameError, match="allowed"):
+        decoder.next()
+
+
+def test_message_over_the_limit_is_not_sent() -> None:
+    with pytest.raises(FrameError, match="do not fit"):
+        encode({"t": "set", "value": "v" * MAX_FRAME})
