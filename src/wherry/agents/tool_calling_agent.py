@@ -49,7 +49,8 @@ class ToolCallingAgent(Agent):
         self.parallel_tools = parallel_tools
 
     def hidden_tools(self) -> Sequence[Tool]:
-        return ()
+        # Said in `native`, so that a model can read what was too large to be shown.
+        return (read_artifact,)
 
     def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile) -> str:
         return prompts.tools_system(
