@@ -1,0 +1,186 @@
+"""How many tokens a request takes, as its server will count it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, cast
+
+from wherry.context.estimate import estimate
+from wherry.context.templates import TEMPLATES, UNKNOWN, ChatTemplate
+from wherry.errors import MissingExtra
+from wherry.messages import Image, Message, ToolSchema
+from wherry.models.protocol import ModelProfile
+
+_PIECE = 262_144
+"""Characters that are given to a tokenizer at once: 10 MB without a blank stay linear in time and flat in memory."""
+
+_LARGEST_IMAGE, _PIXELS_A_TOKEN = 1_600, 750
+"""Claude counts width x height / 750 and at most about 1,600; OpenAI at most 1,445 (gpt-4o); Qwen-VL pixels / 784."""
+
+_RECENT = 16
+_MOST_RATIO = 4.0
+"""A report beyond this is nonsense rather than news."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+
+
+@lru_cache(maxsize=8)
+def _tokenizer(encoding: str) -> Callable[[str], int]:
+    try:
+        import quicktok
+    except ImportError:
+        raise MissingExtra(f"counting with {encoding!r}", "openai") from None
+    return cast("Callable[[str], int]", quicktok.get_encoding(encoding).count)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _exact(encoding: str, text: str) -> int:
+    count = _tokenizer(encoding)
+    total = 0
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE]
+        if not piece.isascii():
+            lone = len(_SURROGATE.findall(piece))
+            if lone:  # sent as U+FFFD or as three bytes, depending on the client
+                total += 3 * lone
+                piece = _SURROGATE.sub("", piece)
+            if not unicodedata.is_normalized("NFC", piece):
+                # Qwen's tokenizer composes characters first, llama.cpp's of the same name does not: the bytes are a
+                # bound for both, but for the three that composing makes longer.
+                total += 2 * sum(len(run.encode()) for run in _NOT_ASCII.findall(piece))
+                piece = _NOT_ASCII.sub(" ", piece)
+        total += count(piece)
+    return total
+
+
+class TokenCounter:
+    """Counts texts, messages and tool schemas; learns from what the server reports.
+
+    * Never raises, whatever the text, and never downloads anything.
+    * `exact` counters know the model's vocabulary; the others estimate from above.
+    """
+
+    def __init__(self, template: ChatTemplate, text: Callable[[str], int], *, exact: bool) -> None:
+        self._template = template
+        self._text = text
+        self.exact = exact
+        """Whether texts are counted with the model's own vocabulary."""
+        self._ratios: deque[float] = deque(maxlen=_RECENT)
+        self.ratio = 1.0
+        """The largest recent ratio of reported to counted tokens, never below 1."""
+
+    @classmethod
+    def for_profile(cls, profile: ModelProfile) -> TokenCounter:
+        """The best counter for a model that can be had here without a download."""
+        counter = profile.counter
+        if callable(counter):
+            return cls(UNKNOWN, _guarded(counter), exact=True)
+        template = TEMPLATES.get(counter, UNKNOWN)
+        if template.encoding is not None:
+            encoding = template.encoding
+            try:
+                _tokenizer(encoding)
+            except MissingExtra:
+                return cls(template, estimate, exact=False)
+            return cls(template, lambda text: _exact(encoding, text), exact=True)
+        return cls(template, estimate, exact=False)
+
+    def text(self, text: str) -> int:
+        """Tokens of a text alone."""
+        return self._text(text)
+
+    def message(self, message: Message) -> int:
+        """Tokens of a message with all that the chat template puts around it."""
+        template, count = self._template, self._text
+        total = template.message + count(message.content)
+        if message.name is not None:
+            total += count(message.name) + 1
+        if message.role == "tool":
+            total += template.tool_result
+            if template.call_ids and message.tool_call_id:
+                total += count(message.tool_call_id)
+        for call in message.tool_calls:
+            total += template.tool_call + count(call.name) + self._json(call.arguments)
+            if template.call_ids:
+                total += count(call.id)
+        for image in message.images:
+            total += image_tokens(image)
+        return total
+
+    def tools(self, tools: Sequence[ToolSchema]) -> int:
+        """Tokens of the tool schemas as a request carries them."""
+        if not tools:
+            return 0
+        return self._template.tools + sum(self.tool(tool) for tool in tools)
+
+    def tool(self, tool: ToolSchema) -> int:
+        """Tokens of one schema."""
+        function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
+        return self._template.tool + self._json({"type": "function", "function": function}, self._template.indent)
+
+    @property
+    def request(self) -> int:
+        """Tokens that a request takes beyond its messages and tools."""
+        return self._template.request
+
+    def scaled(self, tokens: int) -> int:
+        """A count, corrected by the largest recent ratio."""
+        return tokens if self.ratio == 1.0 else math.ceil(tokens * self.ratio)
+
+    def margin(self, total: int) -> int:
+        """What is kept free because a count may be wrong, for a request of `total` tokens."""
+        return 16 + total // 200 if self.exact else 32 + total // 20
+
+    def report(self, estimated: int, reported: int) -> None:
+        """Learn from a server's report: it counted `reported` where `estimated` was counted here.
+
+        What cannot be true is ignored: no tokens, or more than four times the count.
+        """
+        if estimated <= 0 or reported <= 0 or reported > estimated * _MOST_RATIO:
+            return
+        self._ratios.append(reported / estimated)
+        self.ratio = max(1.0, *self._ratios)
+
+    def _json(self, value: Any, indent: int | None = None) -> int:  # Any: JSON
+        text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+        if text.isascii():
+            return self._text(text)
+        # Some clients and templates write other than ASCII as \uXXXX, which takes far more.
+        return max(self._text(text), self._text(json.dumps(value, indent=indent, default=str)))
+
+
+def _guarded(counter: Callable[[str], int]) -> Callable[[str], int]:
+    """A user's counter that cannot end a run: where it fails, the estimate takes its place."""
+
+    def count(text: str) -> int:
+        try:
+            tokens = counter(text)
+        except Exception:  # noqa: BLE001  a user's function: anything may come out of it
+            return estimate(text)
+        return tokens if isinstance(tokens, int) and tokens >= 0 else estimate(text)  # pyright: ignore[reportUnnecessaryIsInstance]
+
+    return count
+
+
+def image_tokens(image: Image) -> int:
+    """Tokens of a picture: by its size in pixels where that can be read, and never fewer than for a usual one."""
+    size = image_size(image.data)
+    return _LARGEST_IMAGE if size is None else max(_LARGEST_IMAGE, math.ceil(size[0] * size[1] / _PIXELS_A_TOKEN))
+
+
+def image_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height in pixels of a PNG or GIF; None for anything else."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return width, height
+    if data[:6] in (b"GIF87a", b"GIF89a") and len(data) >= 10:
+        width, height = struct.unpack("<HH", data[6:10])
+        return width, height
+    return None
