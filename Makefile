@@ -27,7 +27,7 @@ help:  ## this list
 
 run: $(VENV)/.run  ## set up what is needed, then run the example crew on the embedded model
 	@$(BIN)/wherry models pull $(MODEL)
-	@$(BIN)/wherry run "$(TASK)" --agent $(CREW) --model local/$(MODEL)
+	@$(BIN)/wherry run "$(TASK)" --agent $(CREW) --model local:$(MODEL)
 
 test: $(VENV)/.dev  ## set up what is needed, then run all tests
 	@$(BIN)/wherry models pull $(TEST_MODEL)

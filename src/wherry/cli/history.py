@@ -1,0 +1,141 @@
+"""`wherry runs` and `wherry show`: what the store has."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+
+from wherry.cli.ending import Exit, print_json
+from wherry.errors import RunNotFound
+from wherry.journal import Event, EventType, read_events
+from wherry.messages import Usage
+from wherry.observe.console import Console
+from wherry.observe.costs import aligned, dollars
+from wherry.observe.lines import seconds
+from wherry.observe.visible import one_line, visible
+from wherry.store import RunRow, Store, open_store
+from wherry.tools import as_text
+
+LOOKED_THROUGH = 100_000
+"""Newest runs among which the beginning of an id is looked for."""
+
+
+def list_runs(*, limit: int, session: str | None, children: bool, as_json: bool) -> Exit:
+    """One line a run, newest first."""
+    store = open_store()
+    try:
+        rows = store.runs(limit=limit, session=session, children=children)
+    finally:
+        store.close()
+    if as_json:
+        for row in rows:
+            print_json(_row_json(row))
+        return Exit.DONE
+    if not rows:
+        sys.stdout.write("no runs yet\n")
+        return Exit.DONE
+    table = [("run", "started", "status", "agent", "session", "took", "requests", "tokens", "USD", "task")]
+    table += [_cells(row) for row in rows]
+    tasks = [cells[-1] for cells in table]
+    for line, task in zip(aligned([cells[:-1] for cells in table], left=5), tasks, strict=True):
+        sys.stdout.write(f"{line}  {task}\n")
+    return Exit.DONE
+
+
+def show_run(run_id: str, *, as_json: bool) -> Exit:
+    """The events of a run and of all runs below it, each child's where its agent was called.
+
+    Raises:
+        RunNotFound: no run's id begins like that, or several do.
+    """
+    store = open_store()
+    try:
+        top = find_run(store, run_id)
+        if as_json:
+            from wherry.cli.running import event_json
+
+            for event in events_of_tree(store, top.run_id):
+                print_json(event_json(event))
+            return Exit.DONE
+        finished: Event | None = None
+        with Console() as console:
+            for event in events_of_tree(store, top.run_id):
+                console(event)
+                if event.type is EventType.RUN_FINISHED:
+                    finished = event
+                if console.broken:
+                    return Exit.CLOSED
+            if finished is None:
+                console.note("the run has no end yet: it is under way, or its process died")
+            else:
+                output = finished.payload["output"]
+                if finished.payload["ref"] is not None:
+                    output = store.artifacts.read(finished.payload["ref"]).decode("utf-8", "surrogatepass")
+                if output is not None:
+                    console.answer(as_text(output))
+            console.close()
+            console.summary()
+        return Exit.CLOSED if console.broken else Exit.DONE
+    finally:
+        store.close()
+
+
+def find_run(store: Store, beginning: str) -> RunRow:
+    """The one run whose id is, or begins with, `beginning`.
+
+    Raises:
+        RunNotFound: there is none, or there are several.
+    """
+    try:
+        return store.run(beginning)
+    except RunNotFound:
+        found = [row for row in store.runs(limit=LOOKED_THROUGH, children=True) if row.run_id.startswith(beginning)]
+    if len(found) == 1 and beginning:
+        return found[0]
+    if not found or not beginning:
+        raise RunNotFound(f"no run's id begins with {beginning!r}", hint="`wherry runs` lists them")
+    some = ", ".join(row.run_id for row in found[:5])
+    raise RunNotFound(f"{len(found)} runs' ids begin with {beginning!r}: {some}", hint="give more of the id")
+
+
+def events_of_tree(store: Store, run_id: str) -> Iterator[Event]:
+    """A run's events; after each call of a managed agent, the events of the run that it started."""
+    for event in read_events(store, run_id):
+        yield event
+        if event.type is EventType.AGENT_CALLED:
+            try:
+                yield from events_of_tree(store, str(event.payload["run_id"]))
+            except RunNotFound:
+                continue  # the process died before the child's first record was written
+
+
+def _row_json(row: RunRow) -> dict[str, object]:
+    return {
+        "run_id": row.run_id,
+        "parent_run_id": row.parent_run_id,
+        "agent": row.agent,
+        "task": row.task,
+        "status": row.status,
+        "session": row.session,
+        "started": row.started,
+        "finished": row.finished,
+        "usage": None if row.usage is None else dict(row.usage),
+    }
+
+
+def _cells(row: RunRow) -> tuple[str, ...]:
+    usage = Usage() if row.usage is None else Usage.from_json(row.usage)
+    took = "" if row.finished is None else seconds(row.finished - row.started)
+    return (
+        row.run_id,
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(row.started)),
+        row.status,
+        visible(row.agent),
+        one_line(row.session or "", 20),
+        took,
+        f"{usage.requests:,}",
+        f"{usage.input_tokens + usage.output_tokens:,}",
+        dollars(usage.usd),
+        one_line(row.task, 60),
+    )

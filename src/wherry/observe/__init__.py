@@ -1,0 +1,1 @@
+"""Readers of the journal that show a run to people."""
