@@ -6,6 +6,8 @@ It keeps limits and stops snippets; it protects nothing. Whoever chooses it warn
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
 import os
 import shutil
 import socket
@@ -13,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from wherry.errors import SandboxError
@@ -60,12 +62,14 @@ class UnsafeSandbox:
 
 def _start(limits: SandboxLimits) -> Link:
     folder = tempfile.mkdtemp(prefix="wherry-")
+    clean = functools.partial(_remove, folder)
+    atexit.register(clean)  # the thread below may not come to it when the host ends first
     ours, theirs = socket.socketpair()
     with theirs:
         process, complaints = spawn("bare", theirs.fileno(), cwd=folder)
     link = Link(ours, os.pidfd_open(process.pid))
     # Its own thread: the tier is for trying out, and the folder must go whenever and however the process ends.
-    threading.Thread(target=_reap, args=(process, link, folder), name="wherry-unsafe", daemon=True).start()
+    threading.Thread(target=_reap, args=(process, link, clean), name="wherry-unsafe", daemon=True).start()
     ours.settimeout(_START_SECONDS)
     try:
         ours.sendall(
@@ -88,7 +92,15 @@ def _start(limits: SandboxLimits) -> Link:
     return link
 
 
-def _reap(process: subprocess.Popen[bytes], link: Link, folder: str) -> None:
+def _reap(process: subprocess.Popen[bytes], link: Link, clean: Callable[[], object]) -> None:
     code = process.wait()
     link.exit.set_result(Exit(code))
-    shutil.rmtree(folder, ignore_errors=True)
+    clean()
+    atexit.unregister(clean)
+
+
+def _remove(folder: str) -> None:
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:  # folders a thousand deep: rmtree recursed until Python 3.13
+        subprocess.run(["rm", "-rf", folder], check=False)
