@@ -302,6 +302,7 @@ def test_a_stream(server: PlaybackServer) -> None:
             delta(role="assistant"),
             delta("one "),
             ": a comment\n\n",
+            "data: null\n\n",
             delta("two\u2028\u0085three"),
             delta(finish="stop"),
             {"choices": [], "usage": usage},
@@ -312,6 +313,11 @@ def test_a_stream(server: PlaybackServer) -> None:
     assert reply.usage is not None
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (5, 3)
     assert server.bodies[0]["stream_options"] == {"include_usage": True}
+
+
+def test_a_server_that_does_not_stream(server: PlaybackServer) -> None:
+    server.play(completion("all at once"))
+    assert reply_of(stream(OpenAIModel("m", base_url=server.url))).text == "all at once"
 
 
 def test_events_may_be_cut_anywhere(server: PlaybackServer) -> None:
@@ -495,6 +501,11 @@ def test_no_key_for_openai(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (model.profile.counter, model.profile.images) == ("o200k", True)
     assert model.profile.control_tokens == ()
     assert run(model.prepare).window == 128_000
+
+
+def test_a_key_that_is_none() -> None:
+    with pytest.raises(ConfigurationError, match="api_key"):
+        OpenAIModel("m", base_url="http://127.0.0.1:1/v1", api_key="sk-…wxyz")
 
 
 @pytest.mark.parametrize("url", ["localhost:8080", "ftp://x/v1", "http://", "http://user:pass@host/v1", "nonsense"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wherry.errors import ConfigurationError
+
 
 class ApiKey:
     """A key and where it came from. Its text is in no repr, message or traceback of wherry's."""
@@ -11,6 +13,8 @@ class ApiKey:
     def __init__(self, value: str, source: str) -> None:
         # Blanks around a key come from a copied line, and make a header that no HTTP client sends.
         self._value = value.strip()
+        if not (self._value.isascii() and self._value.isprintable()):
+            raise ConfigurationError(f"the key in {source} has characters that no key has", hint="copy it again")
         self.source = source
         """`"api_key"`, or the environment variable."""
 

@@ -47,7 +47,9 @@ def gather(
     bodies = [body]
     for exception in _chain(error):
         names.update(c.__name__.lower() for c in type(exception).__mro__ if c not in (object, BaseException, Exception))
-        texts.append(f"{type(exception).__name__}: {exception}")
+        # LiteLLM puts a traceback into its message; the words of its source lines mean nothing here.
+        said_by_exception = str(exception).partition("Traceback (most recent call last)")[0].strip()
+        texts.append(f"{type(exception).__name__}: {said_by_exception}")
         bodies.append(_embedded(str(exception)))
         status = status if status is not None else _status_of(exception)
         bodies.append(getattr(exception, "body", None))

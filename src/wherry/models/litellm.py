@@ -17,11 +17,11 @@ from typing import Any, cast
 from wherry.errors import ConfigurationError, MissingExtra, ModelError
 from wherry.models.api_key import ApiKey
 from wherry.models.chat_completions import Body, Draft, check, check_settings, read_reply, request_body
+from wherry.models.endpoints import default_output, positive
 from wherry.models.explain import model_error
 from wherry.models.failures import Failure, FailureKind, classify
 from wherry.models.families import family_of
 from wherry.models.loop_clients import LoopClients
-from wherry.models.openai import default_output
 from wherry.models.pricing import cost
 from wherry.models.protocol import Counter, ModelDelta, ModelProfile, ModelReply, ModelRequest
 
@@ -78,6 +78,7 @@ class LiteLLMModel:
             raise ConfigurationError(
                 f"{model_id!r} is no LiteLLM model", hint="provider/name, such as anthropic/claude-sonnet-4-5"
             )
+        positive(window=window, max_output=max_output, timeout=timeout, stall_timeout=stall_timeout)
         self._settings: dict[str, Any] = dict(settings or {})
         if temperature is not None:
             self._settings["temperature"] = temperature
@@ -109,7 +110,7 @@ class LiteLLMModel:
     async def prepare(self) -> ModelProfile:
         """Look the window up in LiteLLM's offline table. Never fails."""
         if self._profile.window is None:
-            window = await asyncio.to_thread(_listed_window, self._profile.name)
+            window = _listed_window(self._profile.name)
             if window is not None:
                 reasoning = family_of(self._profile.name).reasoning
                 max_output = self._given_max_output or default_output(window, reasoning=reasoning)
@@ -123,9 +124,11 @@ class LiteLLMModel:
             ModelError: The provider failed, or sent no answer.
             ConfigurationError: The request is none that a provider could answer.
         """
+        arguments = self._arguments(request)
+        _litellm()  # imported before the time limits begin
         started = time.perf_counter()
         deadline = asyncio.get_running_loop().time() + self._timeout
-        answer = await self._send(self._arguments(request), deadline)
+        answer = await self._send(arguments, deadline)
         return self._finished(read_reply(_dumped(answer)), started, _charged(answer))
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelDelta]:
@@ -134,10 +137,11 @@ class LiteLLMModel:
         Raises:
             ModelError: As `complete`; also when the stream reports an error, breaks or stalls.
         """
+        arguments = {**self._arguments(request), "stream": True, "stream_options": {"include_usage": True}}
+        _litellm()
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         deadline = limit = loop.time() + self._timeout
-        arguments = {**self._arguments(request), "stream": True, "stream_options": {"include_usage": True}}
         chunks: Any = await self._send(arguments, deadline)  # Any: LiteLLM's wrapper, which has no types
         draft = Draft()
         try:
@@ -220,7 +224,9 @@ def _litellm() -> Any:  # Any: LiteLLM has no types worth the name
     with _environment(LITELLM_LOCAL_MODEL_COST_MAP="True"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import litellm  # pyright: ignore[reportMissingImports]  # an extra that few have
-    module = cast("Any", litellm)
+
+        module = cast("Any", litellm)
+        module.ModelResponse()  # its schemas are built at first use, which warns as well
     module.suppress_debug_info = True  # it prints advertisements to stdout on every error
     module.telemetry = False
     return module

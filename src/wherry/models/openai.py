@@ -11,13 +11,20 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from importlib.util import find_spec
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import urlsplit
 
-from wherry.errors import ConfigurationError, MissingExtra, ModelError
-from wherry.models.api_key import ApiKey
+from wherry.errors import MissingExtra, ModelError
 from wherry.models.chat_completions import Body, Draft, check, check_settings, read_reply, request_body
+from wherry.models.endpoints import (
+    KEY_VARIABLE,
+    OPENAI,
+    checked_url,
+    default_output,
+    is_loopback,
+    is_openai,
+    key_for,
+    positive,
+)
 from wherry.models.explain import model_error
 from wherry.models.failures import Failure, FailureKind, classify
 from wherry.models.families import family_of
@@ -28,8 +35,6 @@ from wherry.models.sse import EventDecoder
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-OPENAI = "https://api.openai.com/v1"
-KEY_VARIABLE = "OPENAI_API_KEY"
 CONNECT_SECONDS = 5.0
 
 T = TypeVar("T")
@@ -85,14 +90,14 @@ class OpenAIModel:
     ) -> None:
         if find_spec("openai") is None:
             raise MissingExtra(type(self).__name__, "openai")
-        _positive(window=window, max_output=max_output, timeout=timeout, stall_timeout=stall_timeout)
+        positive(window=window, max_output=max_output, timeout=timeout, stall_timeout=stall_timeout)
         self._settings: dict[str, Any] = dict(settings or {})
         if temperature is not None:
             self._settings["temperature"] = temperature
         check_settings(self._settings)
-        self._url = _checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
-        self._key = _key_for(self._url, api_key, from_environment=base_url is None)
-        self._hosted = _is_openai(self._url)
+        self._url = checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
+        self._key = key_for(self._url, api_key, from_environment=base_url is None)
+        self._hosted = is_openai(self._url)
         self._limit_name = "max_completion_tokens" if self._hosted else "max_tokens"
         self._usage_in_streams = True
         self._headers = dict(headers or {})
@@ -131,6 +136,8 @@ class OpenAIModel:
         name = self._profile.name
         if self._prepared or (name and self._given_window is not None):
             return self._profile
+        if not self._hosted:
+            await self._clients.get()  # imports the SDK, which the time limit of the questions should not pay for
         found = await discover(self._get_json, self._url, name, hosted=self._hosted)
         window = self._given_window or found.window
         if found.name and not name:
@@ -155,10 +162,11 @@ class OpenAIModel:
             ModelError: The server failed, or sent no answer; `kind` says how, `diagnosis` has the numbers.
             ConfigurationError: The request is none that a server could answer.
         """
+        body = await self._body(request)
+        client = await self._clients.get()  # imports the SDK, which the time limits should not pay for
         started = time.perf_counter()
         deadline = asyncio.get_running_loop().time() + self._timeout
-        body = await self._body(request)
-        raw = await self._adapting(body, lambda: self._post(body, deadline))
+        raw = await self._adapting(body, lambda: self._post(client, body, deadline))
         return self._finished(read_reply(_answer(raw, self._fail)), started)
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelDelta]:
@@ -167,13 +175,14 @@ class OpenAIModel:
         Raises:
             ModelError: As `complete`; also when the stream reports an error, stalls, or ends before `[DONE]`.
         """
-        started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
         body = {**await self._body(request), "stream": True}
         if self._usage_in_streams:
             body["stream_options"] = {"include_usage": True}
-        response = await self._adapting(body, lambda: self._open(body, deadline))
+        client = await self._clients.get()
+        started = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        response = await self._adapting(body, lambda: self._open(client, body, deadline))
         if str(response.headers.get("content-type", "")).startswith("application/json"):
             # An error that came with status 200, or a server that does not stream.
             async with aclosing(response):
@@ -224,14 +233,12 @@ class OpenAIModel:
             limit={self._limit_name: request.max_output or self._profile.max_output},
         )
 
-    async def _post(self, body: Body, deadline: float) -> object:
-        client = await self._clients.get()
+    async def _post(self, client: AsyncOpenAI, body: Body, deadline: float) -> object:
         return await self._guarded(lambda: client.post("/chat/completions", cast_to=object, body=body), deadline)
 
-    async def _open(self, body: Body, deadline: float) -> Any:  # Any: httpx's response, old or new
+    async def _open(self, client: AsyncOpenAI, body: Body, deadline: float) -> Any:  # Any: httpx's response, old or new
         from openai import AsyncStream
 
-        client = await self._clients.get()
         stream = await self._guarded(
             lambda: client.post(
                 "/chat/completions", cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
@@ -287,7 +294,8 @@ class OpenAIModel:
             event: object = json.loads(data)
         except ValueError:
             raise self._fail(Failure(FailureKind.ConnectionLost, detail="cut in the middle of an event")) from None
-        return cast("Mapping[str, Any]", _answer(event, self._fail))
+        answer = _answer(event, self._fail)
+        return cast("Mapping[str, Any]", answer) if isinstance(answer, Mapping) else {}
 
     def _finished(self, reply: ModelReply, started: float) -> ModelReply:
         if reply.finish_reason == "content_filter" and not reply.text and not reply.tool_calls:
@@ -318,53 +326,6 @@ class OpenAIModel:
             timeout=timeout,
             http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=not is_loopback(self._url), **plain),
         )
-
-
-def default_output(window: int | None, *, reasoning: bool) -> int:
-    """Tokens of a reply when nobody says: an eighth of the window, 1,024 to 4,096, or 16,384 where thinking counts."""
-    if window is None:
-        return 1024
-    return max(min(1024, window // 2), min(16_384 if reasoning else 4096, window // 8))
-
-
-def is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _is_openai(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    return host == "api.openai.com" or host.endswith((".api.openai.com", ".openai.azure.com", ".services.ai.azure.com"))
-
-
-def _checked_url(url: str) -> str:
-    parts = urlsplit(url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(
-            f"{url!r} is no address of a server", hint="http://host:port/v1, or https://host/v1; no #name here"
-        )
-    if parts.username or parts.password:
-        raise ConfigurationError("base_url has a user or password in it", hint="give api_key=... or headers=...")
-    return url.strip().partition("#")[0].rstrip("/")
-
-
-def _key_for(url: str, given: str | None, *, from_environment: bool) -> ApiKey | None:
-    if given is not None and given.strip():
-        return ApiKey(given, "api_key")
-    if (from_environment or _is_openai(url)) and (value := os.environ.get(KEY_VARIABLE, "").strip()):
-        return ApiKey(value, KEY_VARIABLE)
-    if _is_openai(url):
-        raise ConfigurationError(f"no key for {url}", hint=f"set {KEY_VARIABLE}, or give api_key=...")
-    return None
-
-
-def _positive(**values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise ConfigurationError(f"{name} is {value!r}; it must be over 0")
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
