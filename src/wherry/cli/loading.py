@@ -91,7 +91,8 @@ def _attribute(module: ModuleType, name: str, spec: str) -> object:
         known = sorted(
             key
             for key, value in vars(module).items()
-            if not key.startswith("_") and (isinstance(value, Agent) or inspect.isfunction(value))
+            if not key.startswith("_")
+            and (isinstance(value, Agent) or (inspect.isfunction(value) and value.__module__ == module.__name__))
         )
         raise ConfigurationError(f"{spec!r}: there is no {name!r}", hint=f"it has: {', '.join(known)}") from None
 

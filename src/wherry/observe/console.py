@@ -81,14 +81,15 @@ class Console:
             self._write([EMPTY, *(("", [(row, "bold")]) for row in visible(text).split("\n"))])
 
     def summary(self) -> None:
-        """Who spent what, and the id of the run shown last."""
+        """Who spent what, and the id of the run shown last; nothing if no run was shown."""
         with self._lock:
+            if self._top is None:
+                return
             lines = list(aligned([[visible(cell) for cell in row] for row in self.costs.rows()]))
             rule: Row = ("", [("─" * max(len(line) for line in lines), "dim")])
             header, *rows, total = [("", [(line, "")]) for line in lines]
             self._write([EMPTY, header, rule, *rows, rule, total])
-            if self._top is not None:
-                self._write([EMPTY, ("", [("run ", "dim"), (self._top, "bold")])])
+            self._write([EMPTY, ("", [("run ", "dim"), (self._top, "bold")])])
 
     def close(self) -> None:
         """Stop the waiting line. What was printed stays; the console can be used on."""

@@ -19,7 +19,9 @@ CODE = "code"
 CODE_LINES = 16
 OUTPUT_LINES = 6
 ERROR_LINES = 8
+ANSWER_LINES = 4
 TASK_LINES = 4
+TASK_CHARS = 600
 GAUGE_CELLS = 8
 ARGUMENT_CHARS = 60
 
@@ -29,7 +31,15 @@ Payload: TypeAlias = Mapping[str, Any]  # Any: JSON, of the shape that the event
 def lines_of(event: Event) -> list[Line]:
     """The lines of one event; none for those that say nothing to a person."""
     render = _RENDER.get(event.type)
-    return [] if render is None else render(event.payload, event.agent)
+    if render is None:
+        return []
+    lines = render(event.payload, event.agent)
+    if event.type is EventType.RUN_FINISHED and event.parent_run_id is not None and event.payload["output"] is not None:
+        # The answer of the run that a person started is shown whole, by itself; one between agents is shown here.
+        rows, more = head(str(event.payload["preview"]), ANSWER_LINES)
+        lines += [[("  → ", "dim"), (row, "")] for row in rows]
+        lines += _left_out(more, "    ")
+    return lines
 
 
 def gauge(tokens: int, window: int | None) -> list[Part]:
@@ -62,7 +72,7 @@ def _run_started(payload: Payload, agent: str) -> list[Line]:
         about += f", sandbox {payload['tier']}"
     if payload.get("session"):
         about += f", session {one_line(str(payload['session']), 40)}"
-    task, more = head(str(payload["task"]), TASK_LINES)
+    task, more = head(str(payload["task"]), TASK_LINES, TASK_CHARS)
     lines: list[Line] = [[("● ", "bold"), (visible(agent), "bold cyan"), (about, "dim")]]
     lines += [[(row, "italic")] for row in task]
     return lines + _left_out(more)

@@ -33,7 +33,7 @@ class Terminal:
         text = self._text(line)
         room = max(20, self._rich.width - len(guide))
         rows = text.wrap(self._rich, room) if text.cell_len > room else [text]
-        self._rich.print(Text("\n").join([Text(guide, style="dim").append_text(row) for row in rows or [text]]))
+        self._rich.print(Text("\n").join([Text().append(guide, "dim").append_text(row) for row in rows or [text]]))
 
     def wait_for(self, what: str | None) -> None:
         """Show what is being waited for from now on; None: nothing any more."""
