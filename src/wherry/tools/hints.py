@@ -7,6 +7,7 @@ and costs next to nothing at import.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any, cast, get_type_hints
 from wherry.errors import ConfigurationError
 
 EMPTY = inspect.Parameter.empty
+_SECTION = re.compile(r"(Args|Arguments|Parameters|Params|Returns|Raises|Yields|Examples?):\s*\n")
 _PACKAGE = __name__.partition(".")[0] + "."
 
 
@@ -53,11 +55,15 @@ def documentation(docstring: str | None) -> Documentation:
         return Documentation()
     from docstring_parser import ParseError, parse
 
+    text = inspect.cleandoc(docstring)
+    headless = _SECTION.match(text) is not None
     try:
-        parsed = parse(inspect.cleandoc(docstring))
+        # docstring_parser 0.18 takes `Args:` in the first line for the description.
+        parsed = parse(f"-\n\n{text}" if headless else text)
     except ParseError:
-        return Documentation(inspect.cleandoc(docstring))
-    description = "\n\n".join(filter(None, [parsed.short_description, parsed.long_description]))
+        return Documentation(text)
+    paragraphs = [None if headless else parsed.short_description, parsed.long_description]
+    description = "\n\n".join(filter(None, paragraphs))
     arguments = {one.arg_name: (one.description or "").strip() for one in parsed.params}
     returns = (parsed.returns.description or "").strip() if parsed.returns else ""
     return Documentation(description.strip(), arguments, returns)

@@ -68,7 +68,7 @@ def _line(text: object, limit: int) -> str:
 
 
 def _docstring(text: str) -> str:
-    safe = re.sub(r"[\x00-\x1f\x7f]", " ", text).replace("\\", "\\\\").replace('"""', "'''")
+    safe = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]", " ", text).replace("\\", "\\\\").replace('"""', "'''")
     if safe.endswith('"'):
         safe += " "
     return f'"""{safe.encode("utf-8", "replace").decode()}"""'

@@ -9,10 +9,11 @@ import asyncio
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from keyword import iskeyword
-from threading import Lock
-from typing import Any, ClassVar, cast, overload  # Any: arguments and results are of any type
+from threading import RLock
+from typing import Any, cast, overload  # Any: arguments and results are of any type
 
 from wherry.errors import ConfigurationError, ToolArgumentError, ToolError, ToolTimeout, WherryError
 from wherry.messages import ToolSchema
@@ -65,7 +66,6 @@ class Tool:
     """What the tool does."""
 
     _prepared: bool = False
-    _lock: ClassVar[Lock] = Lock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self._prepare()
@@ -111,6 +111,7 @@ class Tool:
             ToolArgumentError: The arguments do not fit.
             ToolTimeout: It took longer than `timeout`.
             ToolError: It failed: `ValueError: what it said`.
+            WherryError: It raised one itself, such as MissingExtra: nothing that a model could mend.
         """
         _, plan, asynchronous, positional = self._built()
         checked = plan.check(arguments)
@@ -155,7 +156,9 @@ class Tool:
     def _prepare(self) -> None:
         if self._prepared:
             return
-        with Tool._lock:
+        # Re-entrant, and one for each tool: a set-up may call other tools, and a slow one holds up nobody else.
+        lock: AbstractContextManager[object] = self.__dict__.setdefault("_lock", RLock())
+        with lock:
             if not self._prepared:
                 self.setup()
                 self._prepared = True

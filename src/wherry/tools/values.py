@@ -15,6 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
+from os import PathLike, fspath
 from typing import Any, cast
 
 from wherry.messages import JSON
@@ -83,7 +84,7 @@ def _integer(value: int) -> int | str:
     if value.bit_length() < 2_000:  # 603 digits: under any limit that Python can be set to
         return value
     limit = sys.get_int_max_str_digits() or 4_300
-    digits = int(value.bit_length() * math.log10(2)) + 1
+    digits = int((value.bit_length() - 1) * math.log10(2)) + 1  # or one more
     if digits < min(limit, 4_300):
         return value
     if digits > MAX_DIGITS:
@@ -117,6 +118,8 @@ class _Converter:
             return _integer(cast("int", value))
         if kind is float:
             return _number(cast("float", value))
+        if kind is list or kind is tuple or kind is dict:
+            return self._inside(value, cast("list[Any] | tuple[Any, ...] | dict[Any, Any]", value))
         try:
             return self._other(value)
         except (Exception, RecursionError):  # noqa: BLE001  foreign objects may raise anything from any of their methods
@@ -134,8 +137,10 @@ class _Converter:
         if isinstance(value, (bytes, bytearray)):
             return {"base64": b64encode(value).decode()}
         inside = self._container(value)
-        if inside is None:
-            return self._leaf(value)
+        return self._leaf(value) if inside is None else self._inside(value, inside)
+
+    def _inside(self, value: object, inside: Mapping[Any, Any] | Collection[Any]) -> JSON:
+        """A container, at most once on each way down and not too deep."""
         if id(value) in self._path:
             return f"<{type(value).__name__} that holds itself>"
         if len(self._path) >= MAX_DEPTH:
@@ -175,6 +180,8 @@ class _Converter:
                 if callable(plain := getattr(value, method, None)):
                     made: object = plain()
                     return self.convert(made) if type(made) is not type(value) else brief(value)
+        if isinstance(value, PathLike):
+            return self.convert(fspath(cast("PathLike[str]", value)))
         if isinstance(value, type) or callable(value) or hasattr(type(value), "__iter__"):
             return brief(value)  # a generator may have no end, and pydantic would walk it
         from pydantic_core import PydanticSerializationError, to_jsonable_python

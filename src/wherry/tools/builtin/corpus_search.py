@@ -30,9 +30,9 @@ _COVERED = 6.0
 """What full agreement of a title with the query is worth, in units of bm25. Tuned on questions about the Factbook."""
 
 _IDLE_WORDS = """
-a about an and any are as at be been by can could did do does for from get give had has have how i in information into is
-it its know list many me much my name of on or please search tell that the their there these they this those to use was we
-were what when where which who whom whose will with would you your
+a about an and any are as at be been by can could did do does for from get give had has have how i in
+information into is it its know list many me much my name of on or please search tell that the their there
+these they this those to use was we were what when where which who whom whose will with would you your
 """
 _STOP_WORDS = frozenset(_IDLE_WORDS.split())
 
@@ -237,10 +237,10 @@ def _window(text: str, terms: list[str], size: int) -> str:
     stems = {_stem(term) for term in terms}
     starts = [0, *(found.end() for found in re.finditer(r"[.;:]\s", text) if found.end() < len(text) - size // 3)]
 
-    def score(start: int) -> int:
-        return len(stems & {_stem(word) for word in re.findall(r"\w+", text[start : start + size].lower())})
+    def said(start: int, length: int) -> int:
+        return len(stems & {_stem(word) for word in re.findall(r"\w+", text[start : start + length].lower())})
 
-    best = max(starts, key=score)
+    best = max(starts, key=lambda start: (said(start, size - 20), start == 0, said(start, size // 3)))
     return ("…" if best else "") + _cut(text[best:], size - (1 if best else 0))
 
 

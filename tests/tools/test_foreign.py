@@ -1,0 +1,77 @@
+"""Tools of other frameworks, by their shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, Field
+
+from wherry.errors import ToolArgumentError
+from wherry.tools import to_tool
+
+pytestmark = pytest.mark.anyio
+
+
+class SmolTool:
+    """As smolagents 1.24 shapes them."""
+
+    name = "adder"
+    description = "Add."
+    inputs = {"a": {"type": "integer", "description": "first"}, "b": {"type": "integer", "nullable": True}}  # noqa: RUF012
+    output_type = "integer"
+
+    def __init__(self) -> None:
+        self.is_initialized = False
+
+    def setup(self) -> None:
+        self.is_initialized = True
+
+    def __call__(self, *args: Any, sanitize_inputs_outputs: bool = False, **kwargs: Any) -> Any:
+        if not self.is_initialized:
+            self.setup()
+        return self.forward(*args, **kwargs)
+
+    def forward(self, a: int, b: int = 10) -> int:
+        assert self.is_initialized
+        return a + b
+
+
+class Arguments(BaseModel):
+    query: str = Field(description="what to look for")
+    top: int = 3
+
+
+class LangChainTool:
+    name = "lookup"
+    description = "Look it up."
+    args_schema = Arguments
+
+    def invoke(self, input: dict[str, Any]) -> str:
+        return repr(input)
+
+
+class AsyncLangChainTool(LangChainTool):
+    async def coroutine(self) -> None: ...
+
+    async def ainvoke(self, input: dict[str, Any]) -> str:
+        return f"async {input}"
+
+
+async def test_smolagents() -> None:
+    one = to_tool(SmolTool())
+    assert one.schema.parameters["required"] == ["a"]
+    assert await one.call({"a": 1}) == 11
+    assert await one.call({"a": "1", "b": 2}) == 3
+    with pytest.raises(ToolArgumentError, match="`a` is missing"):
+        await one.call({})
+
+
+async def test_langchain() -> None:
+    one = to_tool(LangChainTool())
+    assert one.schema.parameters["properties"]["query"] == {"type": "string", "description": "what to look for"}
+    assert one.schema.parameters["required"] == ["query"]
+    assert await one.call({"query": "x"}) == "{'query': 'x'}"
+    assert await to_tool(AsyncLangChainTool()).call({"query": "x", "top": 1}) == "async {'query': 'x', 'top': 1}"
+    with pytest.raises(ToolArgumentError, match="`query` is missing"):
+        await one.call({"top": 1})
