@@ -24,11 +24,9 @@ class JailConfig:
     threads: int
     stdout_bytes: int
     program: str
-    """The seccomp program in hexadecimal; empty: none (only tests do that)."""
+    """The seccomp program in hexadecimal."""
     numbers: dict[str, int]
     """System call numbers of this machine, by name."""
-    landlock: bool = True
-    """False only in tests, which show that the layer is needed."""
     packages: str = ""
     """A folder that is importable inside, beside the standard library."""
     preload: tuple[str, ...] = ()

@@ -33,7 +33,7 @@ def lock(sock: int, config: JailConfig, *, work: str, read: list[str], baseline:
         baseline: address space in use, in bytes.
 
     Returns:
-        The descriptor that tells of refused system calls, for the host; -1 without a filter.
+        The descriptor that tells of refused system calls, for the host.
     """
     _limit(config, baseline)
     _close_descriptors(sock)
@@ -43,12 +43,9 @@ def lock(sock: int, config: JailConfig, *, work: str, read: list[str], baseline:
     kernel.drop_capabilities()
     kernel.prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)  # no set-uid program can give anything back
     kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 0)  # no ptrace, and no other process reads its memory
-    if config.landlock:
-        version = landlock.restrict(read=[*read, "/dev"], write=[work, "/dev/null"])
-        if version < 4 and not config.namespaces:
-            raise OSError(f"Landlock version {version}; without namespaces 4 is needed")
-    if not config.program:
-        return -1
+    version = landlock.restrict(read=[*read, "/dev"], write=[work, "/dev/null"])
+    if version < 4 and not config.namespaces:
+        raise OSError(f"Landlock version {version}; without namespaces 4 is needed")
     return _install_filter(bytes.fromhex(config.program), config.numbers["seccomp"])
 
 
@@ -56,10 +53,8 @@ def tell(listener: int, greeting: bytes) -> None:
     """Say hello and hand over the listener: the session must not keep it, it could answer its own calls."""
     # Family and type are given, else Python asks the kernel for them, which the filter refuses by now.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=os.dup(SOCKET)) as channel:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))] if listener >= 0 else []
-        channel.sendmsg([greeting], rights)
-    if listener >= 0:
-        os.close(listener)
+        channel.sendmsg([greeting], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))])
+    os.close(listener)
     os.dup2(1, 2)  # until here standard error told the host what went wrong
 
 
