@@ -13,7 +13,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from wherry import CodeAgent, Tool, ToolCallingAgent
+from wherry import CodeAgent, LocalModel, Tool, ToolCallingAgent
 from wherry.models import Model
 from wherry.tools.builtin import CorpusSearch, WebSearch, memo
 
@@ -21,11 +21,14 @@ from wherry.tools.builtin import CorpusSearch, WebSearch, memo
 sys.path.insert(0, str(Path(__file__).parent))
 
 from factbook import factbook_documents
-from tools import PrimeTool, celsius_to_fahrenheit, factorial
+from math_tools import PrimeTool, celsius_to_fahrenheit, factorial
 
 
 def make_crew(model: Model | str = "local") -> CodeAgent:
     """The manager of a new crew; all three work with the same model."""
+    if isinstance(model, str) and (model == "local" or model.startswith("local:")):
+        # A slot for each agent: the embedded model keeps three conversations in its cache, not one.
+        model = LocalModel(model.partition(":")[2] or None, slots=3)
     math_specialist = CodeAgent(
         [PrimeTool(), factorial, celsius_to_fahrenheit],
         model,

@@ -82,9 +82,13 @@ class CodeAgent(Agent):
         execution = await self._execute(run, code)
         if execution.final:
             return Turn([Message("user", _observation(execution))], answered=True, answer=execution.value)
-        if run.profile.last_value_answers and execution.ok and execution.has_value and execution.value is not None:
+        if self._answers_by_value(run.profile) and execution.ok and execution.value is not None:
             return Turn([Message("user", _observation(execution))], answered=True, answer=execution.value)
         return Turn([Message("user", _observation(execution))])
+
+    def _answers_by_value(self, profile: ModelProfile) -> bool:
+        # A manager's last value is what a specialist said: a finding, seldom the answer.
+        return profile.last_value_answers and not self.managed_agents
 
     async def _execute(self, run: Run, code: str) -> Execution:
         run.journal.record(EventType.CODE_STARTED, step=run.step, code=code)

@@ -108,19 +108,19 @@ class Run:
         self.meter.add(usage)
         if reply.usage is not None:
             self.window.report(reply.usage)
-        message = Message("assistant", reply.text, tool_calls=_with_ids(reply.tool_calls, self.step))
-        stored = await self.window.append(message)
+        calls = _with_ids(reply.tool_calls, self.step)
+        await self.window.append(Message("assistant", reply.text, tool_calls=calls))
         journal.record(
             EventType.MODEL_REPLIED,
             step=self.step,
-            message=journal.keep(stored),
+            message=self.window.newest,
             usage=usage.to_json(),
             seconds=round(usage.seconds, 6),
             finish_reason=reply.finish_reason,
             model=reply.model or self.profile.name,
             estimated=reply.usage is None,
         )
-        return replace(reply, tool_calls=message.tool_calls)
+        return reply if calls == tuple(reply.tool_calls) else replace(reply, tool_calls=calls)
 
     async def tell(self, message: Message) -> None:
         """Append what the model is to see next."""
@@ -136,9 +136,12 @@ class Run:
         return f"{self.step}.{self.calls}"
 
     def _usage(self, reply: ModelReply, estimate: int, seconds: float) -> Usage:
-        used = reply.usage or Usage(input_tokens=estimate, output_tokens=self.window.counter.text(reply.text))
-        used = replace(used, requests=1, seconds=seconds)
-        return replace(used, usd=cost(used, self.profile.price_key))
+        """What the reply cost; estimated where the server does not say."""
+        told = reply.usage
+        if told is None:
+            told = Usage(input_tokens=estimate, output_tokens=self.window.counter.text(reply.text))
+        price = cost(told, self.profile.price_key)
+        return Usage(1, told.input_tokens, told.cached_tokens, told.output_tokens, 0, seconds, price)
 
     def _record_toolbox(self) -> None:
         before, after = self.toolbox.before, self.toolbox.digests

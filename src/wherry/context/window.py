@@ -15,6 +15,7 @@ from wherry.context.groups import Entry, Group, entries_of, unfinished, well_for
 from wherry.context.summary import Summary
 from wherry.context.table import budget_error
 from wherry.errors import ConfigurationError
+from wherry.journal import EventType
 from wherry.messages import JSON, Message, ToolSchema, Usage
 from wherry.models.protocol import ModelProfile, ModelReply, ModelRequest
 from wherry.store.protocol import Artifacts
@@ -98,7 +99,7 @@ class ContextWindow:
         self._keep = keep
         if budget.window is None and profile.window is None:
             record(
-                "warning",
+                EventType.WARNING,
                 message=f"the context length of {profile.name!r} is not known; {DEFAULT_WINDOW:,} tokens are assumed",
                 hint="say it with ContextBudget(window=...) or the model's window=...",
             )
@@ -160,6 +161,11 @@ class ContextWindow:
             if flat is not None:
                 flat.append(entry.message)
 
+    @property
+    def newest(self) -> str:
+        """The digest of the message that was appended last, as it is stored."""
+        return self._fresh[-1].digest if self._fresh else self._task.digest
+
     def _place(self, entry: Entry, groups: deque[Group]) -> None:
         if not groups or entry.message.role == "assistant":
             groups.append(Group())
@@ -179,7 +185,7 @@ class ContextWindow:
             if not self._warned_truncation:
                 self._warned_truncation = True
                 self._record(
-                    "warning",
+                    EventType.WARNING,
                     message=f"SilentTruncation: the server read {reported:,} tokens of a prompt that has {counted:,}",
                     hint="the server's context is smaller than was assumed: set its num_ctx or --ctx-size, or "
                     "ContextBudget(window=...)",
@@ -382,7 +388,7 @@ class ContextWindow:
         self._write_summary(cap)
         self._rest = self._in_order()
         self._record(
-            "context.compacted",
+            EventType.CONTEXT_COMPACTED,
             groups=len(groups),
             tokens_before=before,
             tokens_after=self._total(),
@@ -479,7 +485,7 @@ class ContextWindow:
             self._write_summary(cap)
             self._rest = self._in_order()
             self._record(
-                "context.compacted",
+                EventType.CONTEXT_COMPACTED,
                 groups=0,
                 tokens_before=before,
                 tokens_after=self._total(),

@@ -30,19 +30,12 @@ final_answer(40 * 2)
 ```"""
 
 MANAGER = """\
-Example. Task: Find the height of the tower and say how many 3 m floors fit into it.
+Example. Task: How many floors of 3 m fit into the tower? Keep the answer.
 ```python
-print(library_specialist("What is the height of the tower in metres?"))
-```
-Output:
-The tower is 60 m high.
-```python
-print(number_specialist("How many floors of 3 m fit into 60 m?"))
-```
-Output:
-20
-```python
-final_answer("The tower is 60 m high; 20 floors of 3 m fit into it.")
+height = library_specialist("What is the height of the tower?")
+floors = number_specialist(f"How many floors of 3 m fit into the tower? {height}")
+library_specialist(f"Save in the memo under 'tower': {height} Floors: {floors}")
+final_answer(f"{height} Floors of 3 m: {floors}")
 ```"""
 
 TOOLS = """\
