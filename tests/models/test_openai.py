@@ -433,6 +433,7 @@ def test_numbers_are_in_the_diagnosis(server: PlaybackServer) -> None:
     diagnosis = fails(OpenAIModel("m", base_url=server.url)).diagnosis
     assert diagnosis is not None
     assert (diagnosis["limit"], diagnosis["requested"], diagnosis["status"]) == (4096, 4390, 400)
+    assert diagnosis["detail"] == OVERFLOW["error"]["message"]
 
 
 def test_no_server() -> None:

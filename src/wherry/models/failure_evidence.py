@@ -29,6 +29,8 @@ class Evidence:
     """Machine-readable words of the answer, in lower case: `context_length_exceeded`, `insufficient_quota`."""
     text: str
     """Everything that was said in words, without markup."""
+    detail: str
+    """What the server said; when it said nothing, what the exceptions say."""
     names: frozenset[str]
     """Class names of the exceptions, with their bases, in lower case."""
     headers: Mapping[str, str]
@@ -73,9 +75,11 @@ def gather(
                 said.append(plain(value))
             else:
                 _walk(value, codes, said, numbers, depth=0)
-    # What the server said comes first: it is the better message for people.
-    text = " | ".join(dict.fromkeys(t for t in (*said, *texts) if t.strip()))
-    return Evidence(status, frozenset(codes), text[:MAX_TEXT], frozenset(names), known_headers, numbers)
+    heard, raised = (" | ".join(dict.fromkeys(t for t in part if t.strip())) for part in (said, texts))
+    text = f"{heard} | {raised}" if heard and raised else heard or raised
+    return Evidence(
+        status, frozenset(codes), text[:MAX_TEXT], heard or raised, frozenset(names), known_headers, numbers
+    )
 
 
 def plain(text: str) -> str:

@@ -80,7 +80,7 @@ def classify(
         limit, requested = asked_of_rate(evidence.text) or token_counts(evidence.text, evidence.numbers)
     elif kind in _WORTH_WAITING:
         retry_after = wait_seconds(evidence.headers, evidence.text)
-    return Failure(kind, limit, requested, retry_after, _shortened(evidence.text), evidence.status)
+    return Failure(kind, limit, requested, retry_after, _shortened(evidence.detail), evidence.status)
 
 
 _WORTH_WAITING = (
