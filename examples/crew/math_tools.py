@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 from wherry import Tool, tool
 
@@ -13,7 +12,7 @@ class PrimeTool(Tool):
 
     name = "smallest_prime_factor"
     description = "The smallest prime factor of n. A prime number is its own smallest prime factor."
-    inputs: ClassVar = {"n": {"type": "integer", "description": "2 or more"}}
+    inputs = {"n": {"type": "integer", "description": "2 or more"}}
     output_type = "integer"
 
     def forward(self, n: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -293,7 +293,7 @@ def test_a_prime_tool_class_works(store: Store) -> None:
     class Upper(Tool):
         name = "upper"
         description = "Capitals."
-        inputs: ClassVar = {"text": {"type": "string", "description": "any text"}}
+        inputs = {"text": {"type": "string", "description": "any text"}}
         output_type = "string"
 
         def forward(self, text: str) -> str:
@@ -305,3 +305,10 @@ def test_a_prime_tool_class_works(store: Store) -> None:
 def test_every_error_is_a_wherry_error() -> None:
     with pytest.raises(WherryError, match="sandbox"):
         CodeAgent(sandbox="nonsense")
+
+
+def test_unsafe_is_said_on_every_run(store: Store) -> None:
+    agent = agent_of([snippet("final_answer(1)")], store, sandbox="unsafe")
+    result = agent.run("go")
+    assert result.output == 1
+    assert any("unsafe" in warning for warning in result.warnings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import anyio
@@ -14,7 +14,7 @@ _runs: dict[str, tuple[asyncio.AbstractEventLoop, anyio.CancelScope]] = {}
 
 
 @contextmanager
-def cancellable(run_id: str) -> Iterator[anyio.CancelScope]:
+def cancellable(run_id: str) -> Generator[anyio.CancelScope]:
     """A scope that `cancel(run_id)` cancels."""
     with anyio.CancelScope() as scope:
         with _lock:

@@ -20,8 +20,7 @@ from wherry.messages import ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.models.resolve import model_from
 from wherry.store import Store, open_store
-from wherry.tools import Tool, collect
-from wherry.tools.tool import check_name
+from wherry.tools import Tool, check_name, collect
 
 if TYPE_CHECKING:
     from wherry.agents.loop import Turn

@@ -18,7 +18,8 @@ from anyio.from_thread import BlockingPortal
 T = TypeVar("T")
 
 _lock = threading.Lock()
-_portal: tuple[int, BlockingPortal] | None = None
+_portals: dict[int, BlockingPortal] = {}
+"""By process id: a forked child has its parent's objects, but not its threads."""
 
 
 def call(function: Callable[[], Awaitable[T]]) -> T:
@@ -44,11 +45,11 @@ def call(function: Callable[[], Awaitable[T]]) -> T:
 
 
 def _running() -> BlockingPortal:
-    global _portal
     with _lock:
-        if _portal is None or _portal[0] != os.getpid():  # a forked child has the object but not the thread
-            _portal = (os.getpid(), _start())
-        return _portal[1]
+        pid = os.getpid()
+        if pid not in _portals:
+            _portals[pid] = _start()
+        return _portals[pid]
 
 
 def _start() -> BlockingPortal:

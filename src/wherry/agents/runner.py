@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -19,7 +19,7 @@ from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Meter, Order, Run
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
-from wherry.errors import WherryError
+from wherry.errors import StoreError, WherryError
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
 from wherry.messages import JSON, Message, canonical, parse
 from wherry.models import Model, ModelProfile, Prepared
@@ -30,6 +30,20 @@ OUTPUT_CHARS = 100_000
 """An output up to this size stands in its event; a larger one is kept as an artifact."""
 
 
+@dataclass(slots=True)
+class _Frame:
+    """What a run has before it is open, and still has when opening it failed."""
+
+    agent: Agent
+    order: Order
+    journal: RunJournal
+    store: Store
+    parent: Run | None
+    meter: Meter
+    started: float = field(default_factory=time.monotonic)
+    run: Run | None = None
+
+
 async def execute(
     agent: Agent, order: Order, *, subscribers: Sequence[Subscriber] = (), parent: Run | None = None
 ) -> RunResult:
@@ -38,48 +52,40 @@ async def execute(
     Raises:
         WherryError: what ended the run, with its `run_id`. The journal has it too.
     """
-    started = time.monotonic()
-    model = agent.resolved_model() if agent.model is not None or parent is None else parent.model
-    name = agent.name or ("agent" if parent is None else "managed_agent")
+    model = parent.model if parent is not None and agent.model is None else agent.resolved_model()
     if parent is None:
-        store = agent.store
-        journal = Journal.start(store, agent=name, subscribers=subscribers)
+        journal = Journal.start(agent.store, agent=agent.name or "agent", subscribers=subscribers)
+        frame = _Frame(agent, order, journal, agent.store, None, Meter())
     else:
-        store, journal = parent.store, parent.journal.child(name)
-        parent.journal.record(
-            EventType.AGENT_CALLED, step=parent.step, name=name, run_id=journal.run_id, task=order.task[:2000]
-        )
-    meter = Meter(parent.meter if parent is not None else None)
-    run: Run | None = None
+        journal = _called(parent, agent, order)
+        frame = _Frame(agent, order, journal, parent.store, parent, Meter(parent.meter))
     status, output = RunStatus.CANCELLED, None
-    failure: BaseException | None = None
     try:
         with cancellable(journal.run_id):
-            _record_start(journal, agent, order, model.profile)
-            run = await _open(agent, order, journal, store, model, meter)
-            with use_context(run.context):
-                status, output = await play(run, agent)
+            _record_start(frame, model.profile)
+            frame.run = await _open(frame, model)
+            with use_context(frame.run.context):
+                status, output = await play(frame.run, agent)
     except BaseException as error:
-        failure = error
-        if not isinstance(error, anyio.get_cancelled_exc_class() | KeyboardInterrupt):
+        if isinstance(error, Exception):
             status = RunStatus.FAILED
-        _explain(error, journal.run_id, run)
+        _explain(error, frame)
+        await _finish(frame, status, None, error)
         raise
-    finally:
-        with anyio.CancelScope(shield=True):
-            result = RunResult(
-                output,
-                status,
-                journal.run_id,
-                usage=replace(meter.usage, seconds=time.monotonic() - started),
-                steps=run.step if run else 0,
-                warnings=tuple(run.warnings) if run else (),
-            )
-            await _close(run, journal, order, result, failure, parent, name, store)
-    return result
+    return await _finish(frame, status, output, None)
 
 
-async def _open(agent: Agent, order: Order, journal: RunJournal, store: Store, model: Model, meter: Meter) -> Run:
+def _called(parent: Run, agent: Agent, order: Order) -> RunJournal:
+    name = agent.name or "managed_agent"
+    journal = parent.journal.child(name)
+    parent.journal.record(
+        EventType.AGENT_CALLED, step=parent.step, name=name, run_id=journal.run_id, task=order.task[:2000]
+    )
+    return journal
+
+
+async def _open(frame: _Frame, model: Model) -> Run:
+    agent, order, journal, store = frame.agent, frame.order, frame.journal, frame.store
     profile = await model.prepare() if isinstance(model, Prepared) else model.profile
     agent.check_model(profile)
     context = ToolContext(journal.run_id, agent.name or "agent", order.session, store)
@@ -111,59 +117,96 @@ async def _open(agent: Agent, order: Order, journal: RunJournal, store: Store, m
         state=_state(store, order.session),
         tools=toolbox.native,
     )
+    if agent.tier == "unsafe":
+        record(EventType.WARNING, message=UNSAFE, hint="leave `sandbox` out to have the jail of this machine")
     run = Run(
-        agent, order, journal, store, model, profile, window, toolbox, agent.rules, meter, context, warnings=warnings
+        agent,
+        order,
+        journal,
+        store,
+        model,
+        profile,
+        window,
+        toolbox,
+        agent.rules,
+        frame.meter,
+        context,
+        warnings=warnings,
     )
     return run
 
 
-async def _close(
-    run: Run | None,
-    journal: RunJournal,
-    order: Order,
-    result: RunResult,
-    failure: BaseException | None,
-    parent: Run | None,
-    name: str,
-    store: Store,
-) -> None:
-    if run is not None and run.sandbox is not None:
-        await run.sandbox.close()
-    if run is not None and order.session is not None and result.status in (RunStatus.COMPLETED, RunStatus.MAX_STEPS):
-        if result.status is RunStatus.COMPLETED:
-            await run.window.append(Message("assistant", as_text(result.output)))
-        store.save_session(order.session, canonical(run.window.state()))
+async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseException | None) -> RunResult:
+    """Close what the run had open and record its end, even while it is being cancelled."""
+    run, journal = frame.run, frame.journal
+    result = RunResult(
+        output,
+        status,
+        journal.run_id,
+        usage=replace(frame.meter.usage, seconds=time.monotonic() - frame.started),
+        steps=run.step if run else 0,
+        warnings=tuple(run.warnings) if run else (),
+    )
+    with anyio.CancelScope(shield=True):
+        if run is not None and run.sandbox is not None:
+            await run.sandbox.close()
+        if run is not None:
+            await _leave_session(run, result)
+        _record_end(frame, result, error)
+        try:
+            await journal.commit()
+        except StoreError:
+            if error is None:
+                raise
+            # The store may be what ended the run; the first error says more than this one.
+    return result
+
+
+async def _leave_session(run: Run, result: RunResult) -> None:
+    """Keep where the conversation stands, if the run left it in order."""
+    if run.order.session is None or result.status not in (RunStatus.COMPLETED, RunStatus.MAX_STEPS):
+        return
+    if result.status is RunStatus.COMPLETED:
+        await run.window.append(Message("assistant", as_text(result.output)))
+    run.store.save_session(run.order.session, canonical(run.window.state()))
+
+
+def _record_end(frame: _Frame, result: RunResult, error: BaseException | None) -> None:
     text = as_text(result.output)
     ref = None
     if len(text) > OUTPUT_CHARS:
-        ref = store.artifacts.put(
-            text.encode("utf-8", "surrogatepass"), media_type="text/plain", run_id=journal.run_id
-        ).ref
-    journal.record(
+        ref = _kept(frame.store, frame.journal, text)
+    usage = result.usage.to_json()
+    frame.journal.record(
         EventType.RUN_FINISHED,
         status=result.status,
         preview=text[:2000],
         output=None if ref else as_json(result.output),
         ref=ref,
-        usage=result.usage.to_json(),
+        usage=usage,
         steps=result.steps,
-        error=None if failure is None else _said(failure),
+        error=None if error is None else _said(error),
     )
+    parent = frame.parent
     if parent is not None:
         parent.journal.record(
             EventType.AGENT_RETURNED,
             step=parent.step,
-            name=name,
-            run_id=journal.run_id,
+            name=frame.journal.agent,
+            run_id=frame.journal.run_id,
             status=result.status,
             preview=text[:2000],
-            usage=result.usage.to_json(),
+            usage=usage,
         )
-    await journal.commit()
 
 
-def _record_start(journal: RunJournal, agent: Agent, order: Order, profile: ModelProfile) -> None:
+UNSAFE = "the code that the model writes runs without a sandbox: sandbox='unsafe'"
+
+
+def _record_start(frame: _Frame, profile: ModelProfile) -> None:
     from wherry import __version__
+
+    agent, order, journal = frame.agent, frame.order, frame.journal
 
     journal.record(
         EventType.RUN_STARTED,
@@ -188,12 +231,15 @@ def _given(order: Order, journal: RunJournal, store: Store) -> str:
         text = as_text(value)
         preview = f"{type(value).__name__}, {len(text):,} characters: {text[:200]}"
         if len(text) > 200:
-            kept = store.artifacts.put(
-                text.encode("utf-8", "surrogatepass"), media_type="text/plain", run_id=journal.run_id
-            )
-            preview += f"... (whole: artifact {kept.ref})"
+            preview += f"... (whole: artifact {_kept(store, journal, text)})"
         previews[name] = preview
     return prompts.attached(previews, [path.name for path in order.files])
+
+
+def _kept(store: Store, journal: RunJournal, text: str) -> str:
+    """The reference of a text that was too large to stand where it belongs."""
+    data = text.encode("utf-8", "surrogatepass")
+    return store.artifacts.put(data, media_type="text/plain", run_id=journal.run_id).ref
 
 
 def _state(store: Store, session: str | None) -> JSON:
@@ -202,12 +248,13 @@ def _state(store: Store, session: str | None) -> JSON:
     return None if state is None else parse(state)
 
 
-def _explain(error: BaseException, run_id: str, run: Run | None) -> None:
+def _explain(error: BaseException, frame: _Frame) -> None:
     """Give an error that ends a run its id and what is known of the circumstances."""
     if not isinstance(error, WherryError):
         return
     if error.run_id is None:
-        error.run_id = run_id
+        error.run_id = frame.journal.run_id
+    run = frame.run
     if error.diagnosis is None:
         error.diagnosis = {
             "error": type(error).__name__,

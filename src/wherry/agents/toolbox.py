@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from wherry.errors import ConfigurationError
 from wherry.messages import Message, ToolSchema, canonical, digest
-from wherry.tools import Tool, to_tool
-from wherry.tools.tool import check_name
+from wherry.tools import Tool, check_name, to_tool
 
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
