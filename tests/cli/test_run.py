@@ -1,0 +1,248 @@
+"""`wherry run`: what is shown, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.command import Command
+
+
+def last_run(wherry: Command) -> dict[str, object]:
+    return json.loads(wherry("runs", "--json").stdout.splitlines()[0])
+
+
+def test_a_crew_in_a_pipe_is_plain_lines_then_answer_costs_and_run_id(wherry: Command) -> None:
+    done = wherry("run", "Add one and two.", "--agent", "agents.py:crew")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[0] == "● boss  tools agent on scripted, window 128,000"
+    assert lines[1] == "│ Add one and two."
+    assert "│ ● helper  tools agent on scripted, window 128,000" in lines
+    assert "│ │   add(a=1, b=2)" in lines
+    start = next(number for number, line in enumerate(lines) if line.startswith("✔ boss completed, 2 steps"))
+    assert json.loads(lines[start + 2].replace("'", '"')) == {"sum": 3}
+    assert [line.split()[:3] for line in lines[start + 6 : start + 8]] == [
+        ["boss", "scripted", "2"],
+        ["helper", "scripted", "2"],
+    ]
+    assert lines[-1] == f"run {last_run(wherry)['run_id']}"
+
+
+def test_a_code_agent_shows_its_code(wherry: Command) -> None:
+    done = wherry("run", "What is six times seven?", "--agent", "agents:code")
+    assert done.returncode == 0, done.stderr
+    assert "│   ▏ x = 6 * 7\n│   ▏ print(x)\n│   → 42\n" in done.stdout
+
+
+def test_json_lines_are_the_journal_and_then_the_result(wherry: Command) -> None:
+    done = wherry("run", "Add.", "--agent", "agents.py:crew", "--json")
+    assert done.returncode == 0
+    *events, result = [json.loads(line) for line in done.stdout.splitlines()]
+    assert events[0]["type"] == "run.started"
+    assert events[-1]["type"] == "run.finished"
+    assert {event["agent"] for event in events} == {"boss", "helper"}
+    assert [event["seq"] for event in events if event["agent"] == "boss"] == list(
+        range(1, sum(event["agent"] == "boss" for event in events) + 1)
+    )
+    assert result["type"] == "result"
+    assert result["status"] == "completed"
+    assert result["output"] == {"sum": 3}
+    assert result["run_id"] == events[0]["run_id"]
+    assert result["usage"]["requests"] == 4
+
+
+def test_quiet_prints_the_answer_alone(wherry: Command) -> None:
+    done = wherry("run", "hello", "--agent", "agents.py:echo", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "heard hello\n", "")
+
+
+def test_a_task_from_standard_input(wherry: Command) -> None:
+    done = wherry("run", "-", "--agent", "agents.py:echo", "-q", text="from a pipe")
+    assert done.stdout == "heard from a pipe\n"
+
+
+def test_max_steps_ends_with_a_last_word_and_code_4(wherry: Command) -> None:
+    done = wherry("run", "x", "--agent", "agents.py:endless", "--max-steps", "2", "--json")
+    assert done.returncode == 4
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["status"], result["output"], result["steps"]) == ("max_steps", "gave up", 2)
+
+
+def test_a_session_goes_on(wherry: Command) -> None:
+    for task in ("first", "second"):
+        assert wherry("run", task, "--agent", "agents.py:echo", "--session", "s", "-q").returncode == 0
+    rows = [json.loads(line) for line in wherry("runs", "--session", "s", "--json").stdout.splitlines()]
+    assert [row["task"] for row in rows] == ["second", "first"]
+
+
+@pytest.mark.parametrize(
+    ("agent", "options", "heard"),
+    [
+        ("agents.py:wants", (), "model=none given"),
+        ("agents.py:wants", ("--model", "http://127.0.0.1:9/v1#m"), "model=http://127.0.0.1:9/v1#m"),
+        ("agents:made", (), "heard hi"),
+    ],
+)
+def test_agents_and_functions_that_make_them(wherry: Command, agent: str, options: tuple[str, ...], heard: str) -> None:
+    done = wherry("run", "hi", "--agent", agent, "-q", *options)
+    assert (done.returncode, done.stdout) == (0, f"{heard}\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--agent", "agents.py:nobody"), "there is no 'nobody'"),
+        (("--agent", "nowhere.py:x"), "there is no file 'nowhere.py'"),
+        (("--agent", "no.such.module:x"), "there is no module 'no.such.module'"),
+        (("--agent", "agents.py"), "'agents.py' names no agent"),
+        (("--agent", "agents.py:number"), "is no agent, but of type int"),
+        (("--agent", "agents.py:no_agent"), "made no agent, but a int"),
+        (("--agent", "agents.py:broken"), "ZeroDivisionError: in the user's own code"),
+        (("--agent", "agents.py:refuses"), "not like this"),
+        (("--model", "nonsense"), "'nonsense' names no model"),
+        (("--agent", "agents.py:echo", "--max-steps", "0"), "max-steps"),
+        (("--agent", "agents.py:echo", "--store", "ftp://x"), "ftp"),
+    ],
+)
+def test_what_the_user_got_wrong_is_said_with_code_2(wherry: Command, arguments: tuple[str, ...], said: str) -> None:
+    done = wherry("run", "task", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_empty_task_is_refused(wherry: Command) -> None:
+    done = wherry("run", " ", "--agent", "agents.py:echo")
+    assert done.returncode == 2
+    assert "the task is empty" in done.stderr
+
+
+def test_a_broken_file_says_which_line(wherry: Command) -> None:
+    (wherry.folder / "bad.py").write_text("x = 1\ndef f(:\n", encoding="utf-8")
+    done = wherry("run", "task", "--agent", "bad.py:f")
+    assert done.returncode == 2
+    assert "SyntaxError" in done.stderr
+    assert "bad.py, line 2" in done.stderr
+
+
+def test_a_failing_model_is_told_with_code_1_and_the_run_is_kept(wherry: Command) -> None:
+    done = wherry("run", "task", "--agent", "agents.py:failing")
+    assert done.returncode == 1
+    assert "✘ agent failed" in done.stdout
+    assert "script" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert last_run(wherry)["status"] == "failed"
+
+
+def test_an_error_is_json_too(wherry: Command) -> None:
+    done = wherry("run", "task", "--agent", "agents.py:failing", "--json")
+    error = json.loads(done.stdout.splitlines()[-1])
+    assert (error["type"], error["error"]) == ("error", "ModelError")
+    assert error["run_id"] == last_run(wherry)["run_id"]
+
+
+def test_without_a_model_the_choices_are_said_on_one_screen(wherry: Command) -> None:
+    done = wherry("run", "task")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    for word in (
+        "qwen2.5-coder-1.5b",
+        "1.1 GB",
+        "wherry models pull",
+        "openai/gpt-4o-mini",
+        "http://127.0.0.1",
+        "ollama/",
+    ):
+        assert word in done.stderr
+    assert len(done.stderr.splitlines()) <= 24
+    assert max(len(line) for line in done.stderr.splitlines()) <= 110
+    assert wherry("runs").stdout == "no runs yet\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_cancels_the_run_and_the_journal_says_so(wherry: Command, number: int, code: int) -> None:
+    process = wherry.start("run", "wait", "--agent", "agents.py:hanging")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "step 1" in line:
+            break
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert err == ""
+    assert "✘ sleeper cancelled" in out
+    row = last_run(wherry)
+    assert row["status"] == "cancelled"
+    events = [json.loads(line) for line in wherry("show", str(row["run_id"]), "--json").stdout.splitlines()]
+    assert events[-1]["type"] == "run.finished"
+
+
+def test_when_the_reader_goes_the_run_is_cancelled(wherry: Command) -> None:
+    process = wherry.start("run", "talk", "--agent", "agents.py:talkative")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=30) == 141
+    assert process.stderr is not None
+    assert process.stdin is not None
+    with process.stderr, process.stdin:
+        assert process.stderr.read() == ""
+    assert last_run(wherry)["status"] == "cancelled"
+
+
+def test_an_unexpected_error_is_one_line_and_a_file(wherry: Command) -> None:
+    (wherry.folder / "agents.py").write_text(
+        "from wherry import CodeAgent, ScriptedModel, ToolCallingAgent\n"
+        "class Odd(ToolCallingAgent):\n"
+        "    def prompt(self, schemas, profile):\n"
+        "        raise KeyError('odd')\n"
+        "agent = Odd([], ScriptedModel(['x']))\n",
+        encoding="utf-8",
+    )
+    done = wherry("run", "task", "--agent", "agents.py:agent")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    first, second = done.stderr.splitlines()
+    assert first == "wherry: unexpected KeyError: 'odd'"
+    path = Path(second.split("traceback is in ")[1].split(";")[0])
+    assert "Traceback" in path.read_text(encoding="utf-8")
+    shown = wherry("--debug", "run", "task", "--agent", "agents.py:agent")
+    assert "Traceback" in shown.stderr
+
+
+def test_on_a_terminal_it_is_in_colour_and_the_waiting_line_is_gone_at_the_end(wherry: Command) -> None:
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wherry", "run", "Add.", "--agent", "agents.py:crew"],
+        cwd=wherry.folder,
+        env={**wherry.environment, "TERM": "xterm-256color"},
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=subprocess.PIPE,
+    )
+    os.close(follower)
+    written = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # Linux: the other end was closed
+            break
+        if not piece:
+            break
+        written += piece
+    os.close(leader)
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=30) == 0
+    assert b"\x1b[" in written
+    assert b"\x1b[?25h" in written[written.rindex(b"\x1b[?25l") :], "the cursor is shown again"
