@@ -14,6 +14,7 @@ from wherry.context.counting import TokenCounter
 from wherry.context.escape import escape
 from wherry.context.previews import head_and_tail, kind_of
 from wherry.errors import StoreError
+from wherry.journal import EventType
 from wherry.messages import Message, ToolCall
 from wherry.store.protocol import Artifacts
 
@@ -127,7 +128,9 @@ class Door:
             return self._fit(opening, lambda size: head_and_tail(body, size), room)
         if message.role == "tool" and message.name in READERS:
             note = "[cut to what fits here: ask for a smaller part]"
-            return self._fit(None, lambda size: f"{head_and_tail(text, size)}\n{note}", room)
+            return self._fit(
+                None, lambda size: f"{escape(head_and_tail(text, size), self._control_tokens)}\n{note}", room
+            )
         kind = kind_of(text)
         ref = self._store(text.encode("utf-8", "surrogatepass"), kind.media_type)
         opening = _opening(ref, kind.media_type, text)
@@ -135,7 +138,7 @@ class Door:
             opening, lambda size: escape(kind.show(text, size), self._control_tokens), room, short=_short_opening(ref)
         )
         self._record(
-            "context.offloaded",
+            EventType.CONTEXT_OFFLOADED,
             ref=ref,
             bytes=_size(text),
             media_type=kind.media_type,
@@ -174,7 +177,7 @@ class Door:
             if not self._warned:
                 self._warned = True
                 self._record(
-                    "warning",
+                    EventType.WARNING,
                     message=f"large content could not be stored, only its preview is kept: {error}",
                     hint="free or repair the artifact store: later messages are offloaded to it again",
                 )
@@ -205,7 +208,7 @@ class Door:
                 message, tool_calls=[ToolCall(call.id, call.name[:64], note) for call in message.tool_calls]
             )
         self._record(
-            "context.offloaded",
+            EventType.CONTEXT_OFFLOADED,
             ref=ref,
             bytes=_size(whole),
             media_type="application/json",
@@ -222,7 +225,7 @@ class Door:
             notes.append(f"[picture left out: {image.media_type}, {len(image.data):,} bytes, {where or 'not kept'}]")
         before, after = self._counter.message(frame), self._counter.message(replace(frame, images=()))
         self._record(
-            "context.offloaded",
+            EventType.CONTEXT_OFFLOADED,
             ref=None,
             bytes=sum(len(image.data) for image in message.images),
             media_type=message.images[0].media_type,
