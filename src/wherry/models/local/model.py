@@ -89,7 +89,7 @@ class LocalModel:
         self._profile = ModelProfile(
             name,
             window=context,
-            max_output=max_output or max(16, min(1024, context // 4)),
+            max_output=max_output or max(16, min(512, context // 4)),
             counter=family.counter,
             price_key="free",
             control_tokens=(*family.control_tokens, *CONTROL_TOKENS),
@@ -222,7 +222,7 @@ def _sent(request: ModelRequest, slot: int | None) -> ModelRequest:
     from wherry.models.chat_completions import check
 
     check(request)  # before the tools' messages are turned into text, which no check could see through
-    settings = dict(request.settings)
+    settings = {**_against_repetition(request), **request.settings}
     if slot is not None:
         settings["id_slot"] = slot
     if request.tools:
@@ -232,6 +232,15 @@ def _sent(request: ModelRequest, slot: int | None) -> ModelRequest:
     elif request.response_format is not None:
         settings.setdefault("grammar", schema_grammar(request.response_format))
     return ModelRequest(rendered(request.messages, request.tools), max_output=request.max_output, settings=settings)
+
+
+def _against_repetition(request: ModelRequest) -> dict[str, Any]:
+    """Greedy decoding says the same wrong thing again for ever; a model that did so twice is let off the rail."""
+    said = [m.encode() for m in request.messages if m.role == "assistant"]
+    if len(said) < 2 or said[-1] != said[-2]:
+        return {}
+    # Temperature alone does not help: what was said twice is copied with near certainty. DRY punishes long copies.
+    return {"temperature": 0.6, "seed": len(request.messages), "dry_multiplier": 1.0, "dry_allowed_length": 6}
 
 
 def _file(path: str | os.PathLike[str] | None) -> tuple[GGUFInfo, str]:

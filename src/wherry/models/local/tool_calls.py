@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from wherry.messages import Message, ToolCall, ToolSchema
+from wherry.models.local.worked_examples import as_turns
 from wherry.models.protocol import ModelReply
 from wherry.models.tool_arguments import parse_arguments
 
@@ -33,11 +34,16 @@ def rendered(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> list[M
     """The messages as plain text turns: tools in the system prompt, calls and results as tagged text."""
     out: list[Message] = []
     rest = list(messages)
-    system = rest.pop(0).content if rest and rest[0].role == "system" else ""
+    system, examples, behind = as_turns(rest.pop(0).content) if rest and rest[0].role == "system" else ("", [], "")
     if tools:
         system = f"{system}\n\n{_announced(tools)}".lstrip()
     if system:
         out.append(Message("system", system))
+    out += examples
+    if behind and rest and rest[0].role == "user":
+        rest[0] = replace(rest[0], content=f"{behind}\n\n{rest[0].content}")
+    elif behind:
+        out.append(Message("user", behind))
     for message in rest:
         if message.role == "tool":
             text = f"<tool_response>\n{message.content}\n</tool_response>"

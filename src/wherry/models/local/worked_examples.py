@@ -1,46 +1,114 @@
-"""What small models are shown of each role. Without examples the 1.5B wrote 2 of 20 snippets right, with four 20.
+"""What small models are shown of each role, as turns of a conversation.
 
-They stand first in the system prompt, before anything that changes, so a prompt cache keeps them.
+Without examples the 1.5B wrote 2 of 20 snippets right, with four 20 (Qwen2.5-Coder, November 2026). A profile carries
+them as text, which agents put into the system prompt. There they are found again and become turns before the request's
+own, which chat models follow better than a text that speaks of turns. What followed them in the system prompt, the
+agent's own functions and instructions, moves behind them, to the task: as in the examples, and so that the prompt
+cache of one agent's beginning serves all agents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
-CODE = """\
-Example. Task: How many words are in "the cat sat"?
-```python
-final_answer(len("the cat sat".split()))
-```
-Example. Task: Which of 12 and 15 has more divisors?
-```python
-def divisors(n):
-    return [d for d in range(1, n + 1) if n % d == 0]
-final_answer(max(12, 15, key=lambda n: len(divisors(n))))
-```
-Example. Task: What is twice the price of the lamp?
-```python
-price = get_price("lamp")
-print(price)
-```
-Output:
-40
-```python
-final_answer(40 * 2)
-```"""
+from wherry.messages import Message
 
-MANAGER = """\
-Example. Task: How many floors of 3 m fit into the tower? Keep the answer.
-```python
-height = library_specialist("What is the height of the tower?")
-floors = number_specialist(f"How many floors of 3 m fit into the tower? {height}")
-library_specialist(f"Save in the memo under 'tower': {height} Floors: {floors}")
-final_answer(f"{height} Floors of 3 m: {floors}")
-```"""
+Turn = tuple[Literal["user", "assistant"], str]
 
-TOOLS = """\
-Example. Task: What is the lamp's price?
-First call get_price with {"item": "lamp"}; its result is "40 euros". Then call final_answer with {"answer": "The lamp \
-costs 40 euros."}"""
+# The marks take at least the tokens of the chat template's own, so that a text which was counted is never too short.
+_MARKS: Mapping[str, str] = {
+    "user": "\n\n## Example: what the user says\n\n",
+    "assistant": "\n\n## Example: your reply\n\n",
+}
+_END = "\n\n## End of the examples\n"
+_MARKED = re.compile("|".join(re.escape(mark) for mark in (*_MARKS.values(), _END)))
+_ROLES: Mapping[str, Literal["user", "assistant"]] = {_MARKS["user"]: "user", _MARKS["assistant"]: "assistant"}
 
-WORKED_EXAMPLES: Mapping[str, str] = {"code": CODE, "manager": MANAGER, "tools": TOOLS}
+
+def as_text(turns: Sequence[Turn]) -> str:
+    """The examples as a profile carries them."""
+    return "".join(f"{_MARKS[role]}{text}" for role, text in turns).lstrip() + _END
+
+
+def as_turns(system: str) -> tuple[str, list[Message], str]:
+    """A system prompt up to its examples, the examples as messages, and what followed them."""
+    marks = list(_MARKED.finditer(f"\n\n{system}"))
+    first = next((n for n, mark in enumerate(marks) if mark.group() in _ROLES), None)
+    last = next((n for n, mark in enumerate(marks) if mark.group() == _END), None)
+    if first is None or last is None or first > last:
+        return system, [], ""
+    text = f"\n\n{system}"
+    turns = [
+        Message(_ROLES[mark.group()], text[mark.end() : after.start()])
+        for mark, after in zip(marks[first:last], marks[first + 1 : last + 1], strict=True)
+    ]
+    return text[: marks[first].start()].strip(), turns, text[marks[last].end() :].strip()
+
+
+def _code(text: str) -> Turn:
+    return "assistant", f"```python\n{text}\n```"
+
+
+def _given(stub: str, task: str) -> str:
+    return f"These functions are already there; call them, never define or import them:\n{stub}\n\n{task}"
+
+
+# Always a value in a variable first: after `final_answer(` at once, a small model writes a guess.
+CODE: Sequence[Turn] = (
+    ("user", "What is the average length of the words in 'a quick red fox'?"),
+    _code(
+        "words = 'a quick red fox'.split()\naverage = sum(len(word) for word in words) / len(words)\n"
+        "final_answer(average)"
+    ),
+    ("user", "Which number from 1 to 60 has the most divisors?"),
+    _code(
+        "def divisors(n):\n    return [d for d in range(1, n + 1) if n % d == 0]\n\n"
+        "best = max(range(1, 61), key=lambda n: len(divisors(n)))\nfinal_answer(best)"
+    ),
+    ("user", "Is 2209 a perfect square?"),
+    _code("import math\n\nroot = math.isqrt(2209)\nfinal_answer(root * root == 2209)"),
+    (
+        "user",
+        _given(
+            'def get_price(item: str) -> float: """The price of an item in euros."""',
+            "What do 3 lamps and a chair cost?",
+        ),
+    ),
+    _code('lamp = get_price("lamp")\nchair = get_price("chair")\nfinal_answer(3 * lamp + chair)'),
+    ("user", _given('def find_item(name: str) -> dict: """Look an item up."""', "Who sells the lamp?")),
+    _code('print(find_item("lamp"))'),
+    ("user", "Output:\n{'seller': 'Holm', 'stock': 4}"),
+    _code('final_answer("Holm")'),
+)
+
+MANAGER: Sequence[Turn] = (
+    (
+        "user",
+        _given(
+            'def library_specialist(task: str): """Finds facts in books."""\n'
+            'def number_specialist(task: str): """Solves calculations."""',
+            "Find the height of the tower and say how many floors of 3 m fit into it.",
+        ),
+    ),
+    _code('print(library_specialist("What is the height of the tower in metres?"))'),
+    ("user", "Output:\nThe tower is 60 m high."),
+    _code('print(number_specialist("How many floors of 3 m fit into 60 m?"))'),
+    ("user", "Output:\n20"),
+    _code('final_answer("The tower is 60 m high; 20 floors of 3 m fit into it.")'),
+)
+
+
+def _call(name: str, arguments: str) -> Turn:
+    return "assistant", f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+
+
+TOOLS: Sequence[Turn] = (
+    ("user", "What does the lamp cost?"),
+    _call("get_price", '{"item": "lamp"}'),
+    ("user", "<tool_response>\n40 euros\n</tool_response>"),
+    _call("final_answer", '{"answer": "The lamp costs 40 euros."}'),
+)
+
+WORKED_EXAMPLES: Mapping[str, str] = {"code": as_text(CODE), "manager": as_text(MANAGER), "tools": as_text(TOOLS)}
