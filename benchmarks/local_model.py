@@ -65,6 +65,10 @@ def has(*parts: str) -> Judge:
     return lambda got: all(part.lower() in _text(got).lower().replace(",", "") for part in parts)
 
 
+def either(*parts: str) -> Judge:
+    return lambda got: any(has(part)(got) for part in parts)
+
+
 def anything(_: Any) -> bool:
     return True
 
@@ -149,7 +153,7 @@ TOOLS = [
     Task("tools", "Was 1900 a leap year?", has("n"), (is_leap_year, stock_level), "is_leap_year", {"year": 1900}),
     Task("tools", "Convert 80 pounds sterling (GBP) to euros.", has("96"), OFFICE, "convert_currency", {"amount": 80, "source": "GBP", "target": "EUR"}),
     Task("tools", "What is Priya Nair's phone number?", has("555-0142"), OFFICE, "lookup_employee", {"name": "Priya Nair"}),
-    Task("tools", "Are there more than 400 nuts in the warehouse?", has("430") , OFFICE, "stock_level", {"product": "nuts"}),
+    Task("tools", "Are there more than 400 nuts in the warehouse?", either("430", "more than 400", "yes", "true"), OFFICE, "stock_level", {"product": "nuts"}),
 ]  # fmt: skip
 
 ROUTE = [

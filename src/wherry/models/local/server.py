@@ -214,6 +214,8 @@ class LlamaServer:
             self._end(process)
 
     def _spawn(self) -> tuple[subprocess.Popen[bytes], str]:
+        if self._log is not None:
+            self._log.close()
         # No name in the file system: it goes away with us, however we end.
         self._log = tempfile.TemporaryFile(prefix="wherry-")  # noqa: SIM115 - lives as long as the server
         key = secrets.token_urlsafe(24)

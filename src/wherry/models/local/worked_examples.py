@@ -83,20 +83,30 @@ CODE: Sequence[Turn] = (
     _code('final_answer("Holm")'),
 )
 
+# Who is asked, and why, is said in a comment first: without it the 1.5B asks whoever stands first in the list.
+_STAFF = (
+    'def cooking_specialist(task: str): """Knows recipes and ingredients."""\n'
+    'def number_specialist(task: str): """Solves calculations."""\n'
+    'def garden_specialist(task: str): """Knows plants, soil and seasons."""\n'
+    'def library_specialist(task: str): """Finds facts in books."""'
+)
+
+_TEAM = (
+    'def library_specialist(task: str): """Finds facts in books, and keeps notes."""\n'
+    'def number_specialist(task: str): """Solves calculations."""'
+)
+
+# What one specialist says goes into the next one's task: a 1.5B that prints both in one snippet asks the second without.
 MANAGER: Sequence[Turn] = (
-    (
-        "user",
-        _given(
-            'def library_specialist(task: str): """Finds facts in books."""\n'
-            'def number_specialist(task: str): """Solves calculations."""',
-            "Find the height of the tower and say how many floors of 3 m fit into it.",
-        ),
+    ("user", _given(_TEAM, "How many floors of 3 m fit into the tower? Save the answer in the memo under 'tower'.")),
+    _code(
+        'height = library_specialist("What is the height of the tower?")\n'
+        'floors = number_specialist(f"How many floors of 3 m fit into this height? {height}")\n'
+        "saved = library_specialist(f\"Save in the memo under 'tower': {height} Floors: {floors}\")\n"
+        'final_answer(f"{height} Floors of 3 m: {floors}")'
     ),
-    _code('print(library_specialist("What is the height of the tower in metres?"))'),
-    ("user", "Output:\nThe tower is 60 m high."),
-    _code('print(number_specialist("How many floors of 3 m fit into 60 m?"))'),
-    ("user", "Output:\n20"),
-    _code('final_answer("The tower is 60 m high; 20 floors of 3 m fit into it.")'),
+    ("user", _given(_TEAM, "Who built the tower?")),
+    _code('final_answer(library_specialist("Who built the tower?"))'),
 )
 
 
