@@ -33,20 +33,20 @@ def make_crew(model: Model | str = "local") -> CodeAgent:
         [PrimeTool(), factorial, celsius_to_fahrenheit],
         model,
         name="math_specialist",
-        description="Computes: primes, factorials, temperatures, any arithmetic. Give it the numbers.",
+        description="Calculates with numbers that you give it: primes, factorials, temperatures. Knows no facts.",
         max_steps=5,
     )
     research_specialist = ToolCallingAgent(
         [search_tool(), memo],
         model,
         name="research_specialist",
-        description="Looks up facts and keeps notes in the memo.",
+        description="Looks up facts about the world, and saves notes in the memo.",
         max_steps=6,
     )
     return CodeAgent(
         model=model,
         name="manager_agent",
-        managed_agents=[math_specialist, research_specialist],
+        managed_agents=[research_specialist, math_specialist],
         max_steps=6,
     )
 
