@@ -11,8 +11,8 @@ MODEL ?= qwen2.5-coder-1.5b
 CREW ?= examples/crew/crew.py:make_crew
 TASK ?= Find out the population of Iceland with the research specialist, ask the math specialist for the smallest prime factor of that number, note the result in the memo under 'iceland', and give both numbers.
 
-# What the tests run on: the smallest model, for the mechanics of the embedded server.
-TEST_MODEL ?= smollm2-135m
+# What the tests run on: the smallest model for the mechanics of the embedded server, a better one for behaviour.
+TEST_MODELS ?= smollm2-135m qwen2.5-coder-0.5b
 PYTEST_ARGS ?=
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -30,7 +30,7 @@ run: $(VENV)/.run  ## set up what is needed, then run the example crew on the em
 	@$(BIN)/wherry run "$(TASK)" --agent $(CREW) --model local:$(MODEL)
 
 test: $(VENV)/.dev  ## set up what is needed, then run all tests
-	@$(BIN)/wherry models pull $(TEST_MODEL)
+	@for model in $(TEST_MODELS); do $(BIN)/wherry models pull $$model || exit 1; done
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.dev  ## the tests that need no model and take no time
