@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -96,12 +97,13 @@ def _with_bar(name: str) -> Path:
 
 
 def _with_lines(name: str) -> Path:
-    """Plain lines, one for every tenth of the way."""
+    """Plain lines: one for every tenth of the way, and one whenever something else is being done."""
     told = ("", -1)
 
     def progress(done: int, total: int, what: str) -> None:
         nonlocal told
-        now = (what, 10 * done // total if total else 0)
+        tenth = 10 * done // total if total else 0
+        now = (re.sub(r"\d+", "", what), tenth)  # "part 3 of 22" and "part 4 of 22" are the same doing
         if now != told:
             told = now
             sys.stderr.write(f"{name}: {what}, {gigabytes(done)} of {gigabytes(total)}\n")
