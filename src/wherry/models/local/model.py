@@ -20,7 +20,14 @@ from wherry.models.local.catalogue import path as path_of
 from wherry.models.local.gguf import GGUFInfo, read_gguf
 from wherry.models.local.server import Endpoint, LlamaServer, ServerSettings, cpu_count, shared
 from wherry.models.local.slots import conversation
-from wherry.models.local.tool_calls import CONTROL_TOKENS, call_grammar, read_calls, rendered, schema_grammar
+from wherry.models.local.tool_calls import (
+    CONTROL_TOKENS,
+    call_grammar,
+    read_calls,
+    rendered,
+    schema_grammar,
+    words_grammar,
+)
 from wherry.models.local.worked_examples import WORKED_EXAMPLES
 from wherry.models.protocol import ModelDelta, ModelProfile, ModelReply, ModelRequest
 
@@ -231,6 +238,8 @@ def _sent(request: ModelRequest, slot: int | None) -> ModelRequest:
         settings.setdefault("grammar", call_grammar(request.tools, forced=forced))
     elif request.response_format is not None:
         settings.setdefault("grammar", schema_grammar(request.response_format))
+    elif any(message.tool_calls for message in request.messages):
+        settings.setdefault("grammar", words_grammar())
     return ModelRequest(rendered(request.messages, request.tools), max_output=request.max_output, settings=settings)
 
 

@@ -109,6 +109,11 @@ def call_grammar(tools: Iterable[ToolSchema], *, forced: bool) -> str:
     )
 
 
+def words_grammar() -> str:
+    """A grammar for words: a model whose conversation is full of calls writes another one, tools or not."""
+    return "%llguidance {}\nstart: /[^<{](?s:.*)/\n"
+
+
 def schema_grammar(schema: Mapping[str, Any]) -> str:
     """A grammar for replies that satisfy a JSON Schema."""
     return f"%llguidance {{}}\nstart: %json {json.dumps(_guided(schema))}\n"

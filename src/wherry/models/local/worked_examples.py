@@ -83,30 +83,28 @@ CODE: Sequence[Turn] = (
     _code('final_answer("Holm")'),
 )
 
-# Who is asked, and why, is said in a comment first: without it the 1.5B asks whoever stands first in the list.
 _STAFF = (
-    'def cooking_specialist(task: str): """Knows recipes and ingredients."""\n'
+    'def garden_specialist(task: str): """Knows plants and seasons."""\n'
     'def number_specialist(task: str): """Solves calculations."""\n'
-    'def garden_specialist(task: str): """Knows plants, soil and seasons."""\n'
-    'def library_specialist(task: str): """Finds facts in books."""'
+    'def library_specialist(task: str): """Finds facts in books, and keeps notes."""'
 )
 
-_TEAM = (
-    'def library_specialist(task: str): """Finds facts in books, and keeps notes."""\n'
-    'def number_specialist(task: str): """Solves calculations."""'
-)
-
-# What one specialist says goes into the next one's task: a 1.5B that prints both in one snippet asks the second without.
+# Who is asked, and why, is said in a comment first: without it the 1.5B asks whoever stands first in the list.
+# What one specialist says goes into the next one's task: printed only, the 1.5B asks the second without it.
 MANAGER: Sequence[Turn] = (
-    ("user", _given(_TEAM, "How many floors of 3 m fit into the tower? Save the answer in the memo under 'tower'.")),
+    ("user", _given(_STAFF, "Who built the tower?")),
+    _code('# A fact: library_specialist\nfinal_answer(library_specialist("Who built the tower?"))'),
+    ("user", _given(_STAFF, "How many floors of 3 m fit into the tower? Save the answer in the memo under 'tower'.")),
     _code(
-        'height = library_specialist("What is the height of the tower?")\n'
+        '# A fact: library_specialist\nheight = library_specialist("What is the height of the tower?")\n'
+        "# A calculation: number_specialist\n"
         'floors = number_specialist(f"How many floors of 3 m fit into this height? {height}")\n'
+        "# A note: library_specialist\n"
         "saved = library_specialist(f\"Save in the memo under 'tower': {height} Floors: {floors}\")\n"
         'final_answer(f"{height} Floors of 3 m: {floors}")'
     ),
-    ("user", _given(_TEAM, "Who built the tower?")),
-    _code('final_answer(library_specialist("Who built the tower?"))'),
+    ("user", _given(_STAFF, "When are tulips planted?")),
+    _code('# Plants: garden_specialist\nfinal_answer(garden_specialist("When are tulips planted?"))'),
 )
 
 
