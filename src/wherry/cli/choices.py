@@ -25,12 +25,13 @@ def no_model_screen(error: WherryError) -> str:
     pull = f"    wherry models pull {best}"
     if find_spec("xllamacpp") is None:
         pull = f"    pip install 'wherry[local]'      (a download of 110 MB)\n{pull}"
-    memory = "" if free is None else f" {gigabytes(free)} of memory are free."
+    if free is not None:
+        lines.append(f"    (free now: {gigabytes(free)} of memory)")
     return "\n".join(
         [
             error.message.split("\n")[0].rstrip(":") + ".",
             "",
-            f"1. On this machine: free of charge, needs no account; runs on the processor.{memory}",
+            "1. On this machine: free of charge, needs no account; runs on the processor.",
             *lines,
             pull,
             "",
