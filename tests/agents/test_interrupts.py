@@ -1,4 +1,4 @@
-"""Ctrl-C in each phase of a run, in a program of its own: it ends at once, leaves no process, and the journal is whole."""
+"""Ctrl-C in each phase of a run, in a program of its own: it ends at once, no process is left, the journal is whole."""
 
 from __future__ import annotations
 
