@@ -43,6 +43,8 @@ def _tokenizer(encoding: str) -> Callable[[str], int]:
 
 def _exact(encoding: str, text: str) -> int:
     count = _tokenizer(encoding)
+    if len(text) <= _PIECE and text.isascii():
+        return count(text) if text else 0
     total = 0
     for start in range(0, len(text), _PIECE):
         piece = text[start : start + _PIECE]

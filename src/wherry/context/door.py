@@ -6,7 +6,7 @@ It is escaped, measured, and, if it is over the cap, what is too large goes to t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -90,24 +90,32 @@ class Door:
             if content is message.content and name is message.name:
                 return message
             return replace(message, content=content, name=name)
-        calls = [
-            ToolCall(
-                call.id,
-                escape(call.name, self._control_tokens),
-                cast("dict[str, Any]", self._escaped_json(dict(call.arguments))),
-            )
-            for call in message.tool_calls
-        ]
+        calls = [self._escaped_call(call) for call in message.tool_calls]
+        same = all(new is old for new, old in zip(calls, message.tool_calls, strict=True))
+        if same and content is message.content and name is message.name:
+            return message
         return replace(message, content=content, name=name, tool_calls=calls)
 
+    def _escaped_call(self, call: ToolCall) -> ToolCall:
+        name = escape(call.name, self._control_tokens)
+        arguments = cast("Mapping[str, Any]", self._escaped_json(call.arguments))
+        if name is call.name and arguments is call.arguments:
+            return call
+        return ToolCall(call.id, name, arguments)
+
     def _escaped_json(self, value: object) -> object:
+        """The value itself where nothing in it had to be escaped."""
         if isinstance(value, str):
             return escape(value, self._control_tokens)
-        if isinstance(value, dict):
-            items = cast("dict[str, object]", value).items()
-            return {escape(key, self._control_tokens): self._escaped_json(item) for key, item in items}
+        if isinstance(value, Mapping):
+            before = cast("Mapping[str, object]", value)
+            after = {escape(key, self._control_tokens): self._escaped_json(item) for key, item in before.items()}
+            same = all(new is old for new, old in zip(after.values(), before.values(), strict=False))
+            return before if same and after.keys() == before.keys() else after
         if isinstance(value, list | tuple):
-            return [self._escaped_json(item) for item in cast("list[object]", value)]
+            items = cast("list[object]", value)
+            escaped = [self._escaped_json(item) for item in items]
+            return items if all(new is old for new, old in zip(escaped, items, strict=True)) else escaped
         return value
 
     # -- previews ------------------------------------------------------------------------------------------------------
@@ -132,10 +140,11 @@ class Door:
                 None, lambda size: f"{escape(head_and_tail(text, size), self._control_tokens)}\n{note}", room
             )
         kind = kind_of(text)
+        show = kind.read(text)
         ref = self._store(text.encode("utf-8", "surrogatepass"), kind.media_type)
         opening = _opening(ref, kind.media_type, text)
         content = self._fit(
-            opening, lambda size: escape(kind.show(text, size), self._control_tokens), room, short=_short_opening(ref)
+            opening, lambda size: escape(show(size), self._control_tokens), room, short=_short_opening(ref)
         )
         self._record(
             EventType.CONTEXT_OFFLOADED,

@@ -33,9 +33,13 @@ class Group:
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
-        self.open_calls.update(call.id for call in entry.message.tool_calls)
-        if entry.message.role == "tool" and entry.message.tool_call_id is not None:
-            self.open_calls -= Counter((entry.message.tool_call_id,))
+        answered = entry.message.tool_call_id
+        for call in entry.message.tool_calls:
+            self.open_calls[call.id] += 1
+        if answered is not None and answered in self.open_calls:
+            self.open_calls[answered] -= 1
+            if not self.open_calls[answered]:
+                del self.open_calls[answered]
 
 
 def entries_of(groups: Iterable[Group]) -> Iterator[Entry]:

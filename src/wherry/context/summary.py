@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from wherry.context.counting import TokenCounter
 from wherry.context.escape import escape
 from wherry.context.extract import Line, extract, fitting, terms_of
+from wherry.context.facts import FactWriter, NoSummaryError
 from wherry.context.groups import Group
 from wherry.messages import JSON, Message
-from wherry.models.protocol import ModelProfile, ModelReply, ModelRequest
 
 _OPENING = "<wherry:summary>\nEarlier turns of this conversation, shortened, oldest first:"
 _CLOSING = "</wherry:summary>"
+_MOST_FAILURES = 2
+"""In a row; then the run's further summaries are extracts: a model that cannot do it costs time at every compaction."""
 
 
 class Summary:
@@ -24,24 +26,41 @@ class Summary:
         counter: TokenCounter,
         *,
         task: str,
-        summarize: Callable[[ModelRequest], Awaitable[ModelReply]] | None,
-        profile: ModelProfile,
+        control_tokens: tuple[str, ...],
+        writer: FactWriter | None,
     ) -> None:
         self._counter = counter
-        self._control_tokens = profile.control_tokens
+        self._control_tokens = control_tokens
         self._terms = terms_of(task)
-        self._summarize = summarize
+        self._writer = writer
+        self._failures = 0
         self._lines: list[Line] = []
         self._left_out = 0
 
     async def fold(self, groups: Sequence[Group], cap: int) -> str:
-        """Take groups in; `cap` is what the message may take. Returns how: `"extract"`."""
-        for text, named in extract(groups, self._terms):
+        """Take groups in; `cap` is what the message may take.
+
+        Returns:
+            How: `"summary"` by the model, `"extract"`, or `"extract: "` and why the model's summary could not be had.
+        """
+        found, how = await self._found(groups)
+        for text, named in found:
             # Heads and cuts are of escaped texts, but a cut can open one of wherry's own tags.
             safe = "- " + escape(text, self._control_tokens)
             self._lines.append(Line(safe, self._counter.text(safe) + 1, named))
         self._cut(cap)
-        return "extract"
+        return how
+
+    async def _found(self, groups: Sequence[Group]) -> tuple[list[tuple[str, bool]], str]:
+        if self._writer is None or self._failures >= _MOST_FAILURES:
+            return extract(groups, self._terms), "extract"
+        try:
+            lines = await self._writer.facts(groups)
+        except NoSummaryError as error:
+            self._failures += 1
+            return extract(groups, self._terms), f"extract: {error}"
+        self._failures = 0
+        return [(line, any(term in line for term in self._terms)) for line in lines], "summary"
 
     def message(self, cap: int) -> Message | None:
         """The summary in at most `cap` tokens; None when there is nothing to say, or no room to say it."""

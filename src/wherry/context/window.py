@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from wherry.context.budget import DEFAULT_WINDOW, ContextBudget
 from wherry.context.counting import TokenCounter
 from wherry.context.door import Door
-from wherry.context.groups import Entry, Group, entries_of, unfinished, well_formed
+from wherry.context.facts import FactWriter, Summarize
+from wherry.context.groups import Entry, Group, unfinished, well_formed
+from wherry.context.ledger import Ledger
+from wherry.context.squeeze import narrow, shrink_group
 from wherry.context.summary import Summary
 from wherry.context.table import budget_error
-from wherry.errors import ConfigurationError
+from wherry.context.turns import Turns
+from wherry.errors import ConfigurationError, ContextBudgetError
 from wherry.journal import EventType
 from wherry.messages import JSON, Message, ToolSchema, Usage
-from wherry.models.protocol import ModelProfile, ModelReply, ModelRequest
+from wherry.models.protocol import ModelProfile
 from wherry.store.protocol import Artifacts
 
-Summarize = Callable[[ModelRequest], Awaitable[ModelReply]]
-
 _SMALLEST_CAP = 32
-_FAR_UNDER = 0.5
-"""A report below this share of an exact count means that the server cut the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,8 @@ class ContextWindow:
             history: Messages from before the task, as they came; folded first.
             state: What `state()` of an earlier window of this conversation gave; comes before `history`.
             tools: The first request's, for sizing the first messages.
-            summarize: Asks a model for a summary; None: the extract alone.
+            summarize: Asks a model for a summary, and counts what that takes; None: the budget's `summarizer` is asked
+                directly, and without one there are only extracts.
 
         Raises:
             ConfigurationError: The reserve leaves no room in the window.
@@ -110,112 +110,86 @@ class ContextWindow:
                 hint="a quarter of the window is a usual reserve",
             )
         self._door = Door(
-            self.counter,
-            control_tokens=profile.control_tokens,
-            artifacts=artifacts,
-            run_id=run_id,
-            record=record,
+            self.counter, control_tokens=profile.control_tokens, artifacts=artifacts, run_id=run_id, record=record
         )
+        self._ledger = Ledger(self.counter)
         self._system = self._entry(system, self.counter.message(system))
         self._tools: tuple[ToolSchema, ...] = tuple(tools)
-        self._tools_tokens = self.counter.tools(self._tools)
-        self._head_settled: int | None = None
-        self._body_settled = 0
-        self._body_raw = 0
-        self._fresh: list[Entry] = []
-        """In the window, but not yet part of a request."""
-        self._asked: list[Entry] = []
-        """Part of a request, but not yet settled by a report."""
-        self._last_tokens: int | None = None
-        self._last_reported: int | None = None
+        self._ledger.set_head(system=self._system.tokens, tools=self.counter.tools(self._tools))
         self._rewritten = True
         self._sent: tuple[Message, ...] = ()
-        self._warned_truncation = False
+        self._warned = False
 
-        self._task = self._entry(*self._door.admit(task, self._task_cap()))
-        self._summary = Summary(self.counter, task=self._task.message.content, summarize=summarize, profile=profile)
-        self._summary_entry: Entry | None = None
-        self._older: deque[Group] = deque()
-        self._recent: deque[Group] = deque()
+        kept = self._entry(*self._door.admit(task, self._cap()))
+        self._ledger.set_head(task=kept.tokens)
+        self._turns = Turns(kept)
+        self._summary = Summary(
+            self.counter,
+            task=kept.message.content,
+            control_tokens=profile.control_tokens,
+            writer=self._writer(summarize, profile, kept.message.content),
+        )
         self._restore(state)
         for message in history:
-            self._append(message, self._older)
-        for message in unfinished(self._older[-1] if self._older else None):
-            self._append(message, self._older)
-        self._rest = self._in_order()
+            self._take(message, self._turns.older)
+        self._finish(self._turns.older)
+        self._turns.rewrite()
+
+    def _writer(self, summarize: Summarize | None, profile: ModelProfile, task: str) -> FactWriter | None:
+        other = self._budget.summarizer
+        ask = other.complete if summarize is None and other is not None else summarize
+        if ask is None or self._budget.compaction == "extract":
+            return None
+        if other is None:
+            return FactWriter(ask, profile=profile, window=self.window, task=task)
+        return FactWriter(ask, profile=other.profile, window=other.profile.window or DEFAULT_WINDOW, task=task)
 
     # -- what goes in --------------------------------------------------------------------------------------------------
 
     async def append(self, message: Message) -> Message:
         """Take a message in: escaped, measured, and offloaded where it is too large. Returns it as it is kept."""
-        first = len(self._rest)
-        self._append(message, self._recent, self._rest)
-        return self._rest[-1] if len(self._rest) > first else message
+        self._take(message, self._turns.recent)
+        return self._turns.messages[-1]
 
-    def _append(self, message: Message, groups: deque[Group], flat: list[Message] | None = None) -> None:
+    def _take(self, message: Message, groups: deque[Group]) -> None:
         for part in well_formed(message, groups[-1] if groups else None):
-            entry = self._entry(*self._door.admit(part, self._cap()))
-            self._place(entry, groups)
-            self._fresh.append(entry)
-            self._body_raw += entry.tokens
-            if flat is not None:
-                flat.append(entry.message)
+            self._add(self._entry(*self._door.admit(part, self._cap())), groups)
+
+    def _finish(self, groups: deque[Group]) -> None:
+        """No request may hold a call without a result."""
+        for message in unfinished(groups[-1] if groups else None):
+            self._take(message, groups)
+
+    def _add(self, entry: Entry, groups: deque[Group]) -> None:
+        self._newest = entry.digest
+        self._turns.add(entry, groups)
+        self._ledger.add(entry)
 
     @property
     def newest(self) -> str:
         """The digest of the message that was appended last, as it is stored."""
-        return self._fresh[-1].digest if self._fresh else self._task.digest
-
-    def _place(self, entry: Entry, groups: deque[Group]) -> None:
-        if not groups or entry.message.role == "assistant":
-            groups.append(Group())
-        groups[-1].add(entry)
+        return self._newest
 
     def _entry(self, message: Message, tokens: int) -> Entry:
         return Entry(message, tokens, self._keep(message))
 
+    def _cap(self) -> int:
+        """Most tokens of one message: what was set, but no more than half of what the pinned parts leave."""
+        room = self.window - self._reserve
+        free = room - self.counter.margin(room) - self._ledger.pinned() - self._summary_cap(room)
+        return max(_SMALLEST_CAP, min(self._budget.per_message or room // 4, free // 2))
+
     def report(self, usage: Usage) -> None:
         """Learn from what the server says that the last request took."""
-        reported = usage.input_tokens
-        if self._last_tokens is None or reported <= 0:
-            return
-        counted, self._last_tokens = self._last_tokens, None
-        shrunk = self._last_reported is not None and reported < self._last_reported
-        if shrunk or (self.counter.exact and reported < counted * _FAR_UNDER):
-            if not self._warned_truncation:
-                self._warned_truncation = True
-                self._record(
-                    EventType.WARNING,
-                    message=f"SilentTruncation: the server read {reported:,} tokens of a prompt that has {counted:,}",
-                    hint="the server's context is smaller than was assumed: set its num_ctx or --ctx-size, or "
-                    "ContextBudget(window=...)",
-                )
-            return
-        self._last_reported = reported
-        if self.counter.exact:
-            self.counter.report(self._raw(), reported)
-        else:
-            self._settle(reported)
-
-    def _settle(self, reported: int) -> None:
-        """Take the server's count for what it had not counted before, in place of the estimate."""
-        batch, self._asked = self._asked, []
-        head = self._head_raw() if self._head_settled is None else 0
-        raw = head + sum(entry.tokens for entry in batch)
-        part = reported - self._body_settled - (self._head_settled or 0)
-        if part <= raw // 16:
-            return  # cannot be true: nothing takes so little
-        self.counter.report(raw, part)
-        # One report for several messages says nothing of each alone: a tenth is added, so that what remains when others
-        # are folded away is not counted short.
-        alone = len(batch) + (1 if head else 0) == 1
-        share = part / raw if alone else part * 1.1 / raw
-        if head:
-            self._head_settled = math.ceil(head * share)
-        for entry in batch:
-            entry.settled = math.ceil(entry.tokens * share)
-            self._body_raw -= entry.tokens
-            self._body_settled += entry.settled
+        counted, cut = self._ledger.report(usage.input_tokens)
+        if cut and not self._warned:
+            self._warned = True
+            self._record(
+                EventType.WARNING,
+                message=f"SilentTruncation: the server read {usage.input_tokens:,} tokens of a prompt of {counted:,}",
+                hint="its context is smaller than was assumed: set its num_ctx or --ctx-size, or say what it has with "
+                "ContextBudget(window=...)",
+            )
 
     # -- what comes out ------------------------------------------------------------------------------------------------
 
@@ -231,29 +205,29 @@ class ContextWindow:
             ContextBudgetError: The parts that cannot be folded do not fit. No request may be made.
         """
         self._set_head(system, tuple(tools))
+        self._finish(self._turns.recent)
         reserve = self._reserve if max_output is None else max_output
-        for message in unfinished(self._recent[-1] if self._recent else None):
-            self._append(message, self._recent, self._rest)
         room = self.window - reserve
-        total = self._total()
-        if total > self._budget.high_water * room or total + self.counter.margin(total) > room:
-            total = await self._compact(room, reserve)
-        messages = (self._system.message, *self._rest)
-        keep = self._kept(messages)
-        self._asked.extend(self._fresh)
-        self._fresh.clear()
-        self._sent, self._rewritten, self._last_tokens = messages, False, total
-        return Fitted(messages, reserve, total, self.window, keep, tuple(self._digests(keep)))
+        total = self._ledger.total()
+        if total > self._budget.high_water * room or not self._fits(room):
+            await self._compact(room)
+            total = self._ledger.total()
+            if not self._fits(room):
+                raise self._error(reserve)
+        messages = (self._system.message, *self._turns.messages)
+        keep = self._unchanged(messages)
+        add = self._turns.digests(keep - 1) if keep else (self._system.digest, *self._turns.digests(0))
+        self._ledger.asked(total)
+        self._sent, self._rewritten = messages, False
+        return Fitted(messages, reserve, total, self.window, keep, add)
 
     def state(self) -> JSON:
         """What a later run needs to go on with this conversation: O(window)."""
-        messages = [self._task, *entries_of(self._recent)]
-        if self._older:
-            messages = [*entries_of(self._older), *messages]
+        messages = [entry.message for entry in self._turns.entries() if entry is not self._turns.summary]
         return {
             "version": 1,
             "summary": self._summary.state(),
-            "messages": [cast("JSON", entry.message.to_json()) for entry in messages],
+            "messages": [cast("JSON", message.to_json()) for message in messages],
         }
 
     def _restore(self, state: JSON) -> None:
@@ -262,39 +236,24 @@ class ContextWindow:
         saved = cast("dict[str, Any]", state)
         self._summary.restore(saved["summary"])
         self._write_summary(self._summary_cap(self.window - self._reserve))
+        older = self._turns.older
         for raw in saved["messages"]:
-            message = Message.from_json(raw)  # escaped and cut when it first came in
-            for part in well_formed(message, self._older[-1] if self._older else None):
-                entry = self._entry(part, self.counter.message(part))
-                self._place(entry, self._older)
-                self._fresh.append(entry)
-                self._body_raw += entry.tokens
+            # Escaped and cut when it first came in, and previews are not to be escaped again.
+            for part in well_formed(Message.from_json(raw), older[-1] if older else None):
+                self._add(self._entry(part, self.counter.message(part)), older)
+        self._finish(older)
 
     def _set_head(self, system: Message, tools: tuple[ToolSchema, ...]) -> None:
         if system != self._system.message:
             self._system = self._entry(system, self.counter.message(system))
-            self._head_settled = self._last_reported = None
+            self._ledger.set_head(system=self._system.tokens)
             self._rewritten = True
         if tools != self._tools:
-            self._tools, self._tools_tokens = tools, self.counter.tools(tools)
-            self._head_settled = self._last_reported = None
+            self._tools = tools
+            self._ledger.set_head(tools=self.counter.tools(tools))
 
-    def _in_order(self) -> list[Message]:
-        """All messages but the system prompt: the summary stands where the folded messages stood."""
-        summary = [] if self._summary_entry is None else [self._summary_entry.message]
-        older = [entry.message for entry in entries_of(self._older)]
-        recent = [entry.message for entry in entries_of(self._recent)]
-        task = self._task.message
-        return [*summary, *older, task, *recent] if older else [task, *summary, *recent]
-
-    def _entries(self) -> list[Entry]:
-        summary = [] if self._summary_entry is None else [self._summary_entry]
-        older, recent = entries_of(self._older), entries_of(self._recent)
-        if self._older:
-            return [self._system, *summary, *older, self._task, *recent]
-        return [self._system, self._task, *summary, *recent]
-
-    def _kept(self, messages: tuple[Message, ...]) -> int:
+    def _unchanged(self, messages: tuple[Message, ...]) -> int:
+        """How many leading messages are those of the request before."""
         if not self._rewritten:
             return len(self._sent)
         same = 0
@@ -304,228 +263,101 @@ class ContextWindow:
             same += 1
         return same
 
-    def _digests(self, start: int) -> list[str]:
-        """Digests of the request's messages from `start`: between compactions, O(new messages)."""
-        wanted = len(self._rest) + 1 - start
-        digests: list[str] = []
-        for group in reversed(self._recent):
-            if len(digests) >= wanted:
-                return digests[wanted - 1 :: -1] if wanted else []
-            digests.extend(entry.digest for entry in reversed(group.entries))
-        if len(digests) >= wanted:
-            return digests[wanted - 1 :: -1] if wanted else []
-        return [entry.digest for entry in self._entries()[start:]]
+    # -- compaction ----------------------------------------------------------------------------------------------------
 
-    # -- sums ----------------------------------------------------------------------------------------------------------
-
-    def _head_raw(self) -> int:
-        return self.counter.request + self._system.tokens + self._tools_tokens + self._task.tokens
-
-    def _head(self) -> int:
-        return self.counter.scaled(self._head_raw()) if self._head_settled is None else self._head_settled
-
-    def _raw(self) -> int:
-        return self._head_raw() + self._body_raw + self._body_settled
-
-    def _total(self) -> int:
-        return self._head() + self._body_settled + self.counter.scaled(self._body_raw)
-
-    def _cost(self, entry: Entry) -> int:
-        return self.counter.scaled(entry.tokens) if entry.settled is None else entry.settled
-
-    def _forget(self, entry: Entry) -> None:
-        """Take an entry that is in the body out of the sums."""
-        if entry.settled is None:
-            self._body_raw -= entry.tokens
-        else:
-            self._body_settled -= entry.settled
+    def _fits(self, room: int) -> bool:
+        total = self._ledger.total()
+        return total + self.counter.margin(total) <= room
 
     def _summary_cap(self, room: int) -> int:
         return max(48, min(1_024, room // 8))
 
-    def _cap(self) -> int:
-        """Most tokens of one message: what was set, but no more than half of what the pinned parts leave."""
-        room = self.window - self._reserve
-        free = room - self.counter.margin(room) - self._head() - self._summary_cap(room)
-        return max(_SMALLEST_CAP, min(self._budget.per_message or max(room // 4, 1), free // 2))
-
-    def _task_cap(self) -> int:
-        room = self.window - self._reserve
-        pinned = self.counter.request + self._system.tokens + self._tools_tokens
-        free = room - self.counter.margin(room) - self.counter.scaled(pinned) - self._summary_cap(room)
-        return max(_SMALLEST_CAP, min(self._budget.per_message or max(room // 4, 1), free // 2))
-
-    # -- compaction ----------------------------------------------------------------------------------------------------
-
-    async def _compact(self, room: int, reserve: int) -> int:
-        """Fold whole groups, oldest first, down to the low-water mark; then whatever it takes to fit."""
-        before = self._total()
+    async def _compact(self, room: int) -> None:
+        """Fold whole groups, oldest first, down to the low-water mark; then do whatever it takes to fit."""
+        before = self._ledger.total()
         cap = self._summary_cap(room)
-        summary_now = 0 if self._summary_entry is None else self._cost(self._summary_entry)
-        target = self._budget.low_water * room
+        summary = self._turns.summary
+        rest = before + cap - (0 if summary is None else self._ledger.cost(summary))
         folded: list[Group] = []
-        rest = before - summary_now
-        while rest + cap > target and (self._older or len(self._recent) > 1):
-            group = self._older.popleft() if self._older else self._recent.popleft()
-            folded.append(group)
-            rest -= sum(self._cost(entry) for entry in group.entries)
+        while rest > self._budget.low_water * room and self._turns.foldable:
+            folded.append(self._turns.pop_oldest())
+            rest -= sum(self._ledger.cost(entry) for entry in folded[-1].entries)
         if folded:
+            for group in folded:
+                self._ledger.drop(group.entries)
             await self._fold(folded, cap, before)
         if not self._fits(room):
             await self._squeeze(room, cap)
-        total = self._total()
-        if not self._fits(room):
-            raise self._error(reserve)
-        return total
-
-    def _fits(self, room: int) -> bool:
-        total = self._total()
-        return total + self.counter.margin(total) <= room
 
     async def _fold(self, groups: list[Group], cap: int, before: int) -> None:
-        self._drop(entries_of(groups))
+        """Put turns that were taken out into the summary."""
         how = await self._summary.fold(groups, cap)
         self._write_summary(cap)
-        self._rest = self._in_order()
         self._record(
             EventType.CONTEXT_COMPACTED,
             groups=len(groups),
             tokens_before=before,
-            tokens_after=self._total(),
-            summary=None if self._summary_entry is None else self._summary_entry.digest,
+            tokens_after=self._ledger.total(),
+            summary=None if self._turns.summary is None else self._turns.summary.digest,
             how=how,
         )
 
-    def _drop(self, entries: Any) -> None:  # Any: an iterator of entries
-        gone: set[int] = set()
-        for entry in entries:
-            self._forget(entry)
-            gone.add(id(entry))
-        self._fresh = [entry for entry in self._fresh if id(entry) not in gone]
-        self._asked = [entry for entry in self._asked if id(entry) not in gone]
-        self._rewritten = True
-        self._last_reported = None
-
     def _write_summary(self, cap: int) -> None:
-        if self._summary_entry is not None:
-            self._drop([self._summary_entry])
-            self._summary_entry = None
-        message = self._summary.message(max(int(cap / self.counter.ratio), 0))
+        if self._turns.summary is not None:
+            self._ledger.drop([self._turns.summary])
+            self._turns.summary = None
+        message = self._summary.message(int(cap / self.counter.ratio))
         if message is not None:
-            self._summary_entry = self._entry(message, self.counter.message(message))
-            self._fresh.append(self._summary_entry)
-            self._body_raw += self._summary_entry.tokens
+            self._turns.summary = self._entry(message, self.counter.message(message))
+            self._ledger.add(self._turns.summary)
+        self._rewrite()
+
+    def _rewrite(self) -> None:
+        self._turns.rewrite()
+        self._rewritten = True
 
     async def _squeeze(self, room: int, cap: int) -> None:
-        """The newest turn alone is too large: previews in place of its messages, at last only its last results."""
-        if self._recent:
-            newest = self._recent[-1]
-            for divisor in (1, 2, 4):
-                if self._fits(room):
-                    return
-                self._shrink_group(newest, room, divisor)
-            await self._narrow(room, cap)
-        if not self._fits(room) and self._summary_entry is not None:
-            self._write_summary(0)
-            self._rest = self._in_order()
-        if not self._fits(room):
-            over = self._total() + self.counter.margin(room) - room
-            self._shrink_task(max(self._task.tokens - over, _SMALLEST_CAP))
-
-    def _shrink_group(self, group: Group, room: int, divisor: int) -> None:
-        others = self._total() - sum(self._cost(entry) for entry in group.entries)
-        free = room - self.counter.margin(room) - others
-        # Small messages leave their share to the large ones.
-        left, count = free, len(group.entries)
-        shares: dict[int, int] = {}
-        for entry in sorted(group.entries, key=self._cost):
-            share = max(left // max(count, 1) // divisor, 1)
-            shares[id(entry)] = share
-            left -= min(self._cost(entry), share)
-            count -= 1
-        for entry in group.entries:
-            if self._cost(entry) > shares[id(entry)]:
-                self._replace(entry, shares[id(entry)])
-        self._rest = self._in_order()
-
-    def _replace(self, entry: Entry, cap: int) -> None:
-        message, tokens = self._door.shrink(entry.message, cap, admitted=True)
-        if tokens >= entry.tokens:
-            return
-        self._drop([entry])
-        entry.message, entry.tokens, entry.digest, entry.settled = message, tokens, self._keep(message), None
-        self._fresh.append(entry)
-        self._body_raw += tokens
-
-    async def _narrow(self, room: int, cap: int) -> None:
-        """A turn with more calls than there is room for: the older calls are folded, each with its result.
-
-        This is the one case in which a turn is divided, because a turn of hundreds of parallel calls fits no small
-        window in any form. The assistant's message keeps the calls whose results stay.
+        """The newest turn alone is too large: previews of its messages, then only its last results; at last no summary
+        and a shorter preview of the task.
         """
-        newest = self._recent[-1]
-        folded = Group()
-        before = self._total()
+        if self._turns.recent:
+            await self._squeeze_newest(self._turns.recent[-1], room, cap)
+        if not self._fits(room) and self._turns.summary is not None:
+            self._write_summary(0)
+        if not self._fits(room):
+            task = self._turns.task
+            over = self._ledger.total() + self.counter.margin(room) - room
+            message, tokens = self._door.shrink(task.message, max(task.tokens - over, _SMALLEST_CAP), admitted=True)
+            if tokens < task.tokens:
+                self._turns.task = self._entry(message, tokens)
+                self._ledger.set_head(task=tokens)
+                self._rewrite()
+
+    async def _squeeze_newest(self, newest: Group, room: int, cap: int) -> None:
+        for divisor in (1, 2, 4):
+            if self._fits(room):
+                return
+            others = self._ledger.total() - sum(self._ledger.cost(entry) for entry in newest.entries)
+            free = (room - self.counter.margin(room) - others) // divisor
+            shrink_group(newest, free, door=self._door, ledger=self._ledger, keep=self._keep)
+            self._rewrite()
+        before = self._ledger.total()
+        going: list[Group] = []
         while not self._fits(room) and len(newest.entries) > 2:
-            first = newest.entries[0]
-            half = max((len(newest.entries) - 1) // 2, 1)
-            going, staying = newest.entries[1 : 1 + half], newest.entries[1 + half :]
-            self._drop(newest.entries)
-            calls, gone_calls = _divide(first.message, going)
-            folded.entries.extend([Entry(gone_calls, 0, first.digest), *going])
-            message = Message(first.message.role, first.message.content, tool_calls=calls, name=first.message.name)
-            narrowed = self._entry(message, self.counter.message(message))
-            newest.entries[:] = [narrowed, *staying]
-            for entry in newest.entries:
-                entry.settled = None
-                self._fresh.append(entry)
-                self._body_raw += entry.tokens
-        if folded.entries:
-            await self._summary.fold([folded], cap)
-            self._write_summary(cap)
-            self._rest = self._in_order()
-            self._record(
-                EventType.CONTEXT_COMPACTED,
-                groups=0,
-                tokens_before=before,
-                tokens_after=self._total(),
-                summary=None if self._summary_entry is None else self._summary_entry.digest,
-                how="narrowed",
-            )
+            going.append(narrow(newest, ledger=self._ledger, keep=self._keep))
+        if going:
+            await self._fold(going, cap, before)
 
-    def _shrink_task(self, cap: int) -> None:
-        message, tokens = self._door.shrink(self._task.message, cap, admitted=True)
-        if tokens < self._task.tokens:
-            self._task = self._entry(message, tokens)
-            self._head_settled = self._last_reported = None
-            self._rewritten = True
-            self._rest = self._in_order()
-
-    def _error(self, reserve: int) -> Exception:
-        total = self._total()
-        newest = sum(self._cost(entry) for entry in entries_of([self._recent[-1]] if self._recent else []))
-        scaled = self.counter.scaled
+    def _error(self, reserve: int) -> ContextBudgetError:
+        ledger, scaled = self._ledger, self.counter.scaled
+        newest = self._turns.recent[-1].entries if self._turns.recent else ()
         parts = {
-            "system prompt": scaled(self._system.tokens),
-            "tool schemas": scaled(self._tools_tokens),
-            "task": scaled(self._task.tokens),
-            "newest messages": newest,
+            "system prompt": scaled(ledger.system),
+            "tool schemas": scaled(ledger.tools),
+            "task": scaled(ledger.task),
+            "newest messages": sum(ledger.cost(entry) for entry in newest),
             "message markers": scaled(self.counter.request),
             "reserved output": reserve,
-            "safety margin": self.counter.margin(total),
+            "safety margin": self.counter.margin(ledger.total()),
         }
         return budget_error(parts, self.window, run_id=self._run_id)
-
-
-def _divide(message: Message, going: Sequence[Entry]) -> tuple[list[Any], Message]:
-    """The calls that stay, and a message with those whose results are in `going`."""
-    answered = [entry.message.tool_call_id for entry in going if entry.message.role == "tool"]
-    stay: list[Any] = []
-    gone: list[Any] = []
-    for call in message.tool_calls:
-        if call.id in answered:
-            answered.remove(call.id)
-            gone.append(call)
-        else:
-            stay.append(call)
-    return stay, Message("assistant", tool_calls=gone)

@@ -1,34 +1,31 @@
-"""The kinds of content that can be previewed, in the order in which they are tried."""
+"""What a kind of content is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from wherry.context.previews.text import head_and_tail
+
+Show = Callable[[int], str]
+"""`show(room)`: the structure of one content and what else fits, in about `room` characters and never many more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of content."""
+    """A kind of content that can be previewed."""
 
     media_type: str
     accepts: Callable[[str], bool]
     """Whether a text is of this kind. Must be quick: it is asked about texts of megabytes."""
-    show: Callable[[str, int], str]
-    """`show(text, room)`: the structure and what else fits, in about `room` characters and never many more."""
+    read: Callable[[str], Show]
+    """Reads a text once; what it gives is called several times, until the preview fits."""
 
 
-TEXT = Kind("text/plain", lambda text: True, head_and_tail)
-
-_kinds: list[Kind] = []
-
-
-def register(kind: Kind) -> None:
-    """Add a kind; it is asked before those that were there."""
-    _kinds.insert(0, kind)
+def plain(text: str) -> Show:
+    """Of a text with no structure: head and tail."""
+    return partial(head_and_tail, text)
 
 
-def kind_of(text: str) -> Kind:
-    """The first kind that accepts `text`; plain text if none does."""
-    return next((kind for kind in _kinds if kind.accepts(text)), TEXT)
+TEXT = Kind("text/plain", lambda text: True, plain)

@@ -1,0 +1,129 @@
+"""What the messages of a window take together, kept as sums: no step counts anything twice.
+
+With the model's own tokenizer the counts stand, corrected by the largest recent ratio to what the server reports. An
+estimating counter is far above the truth for most texts, so there a report settles them: what the server has counted
+is taken at its word, and only what it has not seen yet at the estimate. That keeps the sum an upper bound for whatever
+kind of text comes next, which one ratio for all of them would not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from wherry.context.counting import TokenCounter
+from wherry.context.groups import Entry
+
+_FAR_UNDER = 0.5
+"""A report below this share of an exact count means that the server cut the prompt."""
+_MOST_CHARACTERS = 16
+"""A report below an estimate's sixteenth cannot be true."""
+_SHARED = 1.1
+"""One report for several messages says nothing of each alone: a tenth is added, so that what remains when others are
+folded away is not counted short."""
+
+
+class Ledger:
+    """The sums of one window."""
+
+    def __init__(self, counter: TokenCounter) -> None:
+        self.counter = counter
+        self.system = 0
+        self.tools = 0
+        self.task = 0
+        self._head_settled: int | None = None
+        self._settled = 0
+        self._raw = 0
+        self._fresh: list[Entry] = []
+        """In the window, but not yet part of a request."""
+        self._asked: list[Entry] = []
+        """Part of a request, but not yet settled by a report."""
+        self._counted: int | None = None
+        """What the request took that no report has come for yet."""
+        self._reported: int | None = None
+        """The last report, while requests only grow."""
+
+    def set_head(self, *, system: int | None = None, tools: int | None = None, task: int | None = None) -> None:
+        """What the pinned parts take; what the server said of them before is void."""
+        self.system = self.system if system is None else system
+        self.tools = self.tools if tools is None else tools
+        self.task = self.task if task is None else task
+        self._head_settled = self._reported = None
+
+    def add(self, entry: Entry) -> None:
+        """Take in a message that is not pinned."""
+        self._fresh.append(entry)
+        self._raw += entry.tokens
+
+    def drop(self, entries: Iterable[Entry]) -> None:
+        """Take out messages that were added."""
+        gone: set[int] = set()
+        for entry in entries:
+            gone.add(id(entry))
+            if entry.settled is None:
+                self._raw -= entry.tokens
+            else:
+                self._settled -= entry.settled
+        self._fresh = [entry for entry in self._fresh if id(entry) not in gone]
+        self._asked = [entry for entry in self._asked if id(entry) not in gone]
+        self._reported = None
+
+    def cost(self, entry: Entry) -> int:
+        """What a message takes."""
+        return self.counter.scaled(entry.tokens) if entry.settled is None else entry.settled
+
+    def pinned(self, *, task: bool = True) -> int:
+        """What system prompt, tools and (unless it is left out) the task take, with the request's own overhead."""
+        if task and self._head_settled is not None:
+            return self._head_settled
+        return self.counter.scaled(self._head_raw() - (0 if task else self.task))
+
+    def total(self) -> int:
+        """What the next request's messages and tools take."""
+        return self.pinned() + self._settled + self.counter.scaled(self._raw)
+
+    def asked(self, total: int) -> None:
+        """A request with all that is in was made."""
+        self._asked.extend(self._fresh)
+        self._fresh.clear()
+        self._counted = total
+
+    def report(self, reported: int) -> tuple[int, bool]:
+        """Learn what the server counted for the last request.
+
+        Returns:
+            What was counted here, and whether the report is so low that the server must have cut the prompt: under
+            half of an exact count, or less than before for a prompt that only grew.
+        """
+        counted, self._counted = self._counted, None
+        if counted is None or reported <= 0:
+            return 0, False
+        shrunk = self._reported is not None and reported < self._reported
+        if shrunk or (self.counter.exact and reported < counted * _FAR_UNDER):
+            return counted, True
+        self._reported = reported
+        if self.counter.exact:
+            self.counter.report(self._head_raw() + self._raw + self._settled, reported)
+        else:
+            self._settle(reported)
+        return counted, False
+
+    def _settle(self, reported: int) -> None:
+        batch, self._asked = self._asked, []
+        head = self._head_raw() if self._head_settled is None else 0
+        raw = head + sum(entry.tokens for entry in batch)
+        part = reported - self._settled - (self._head_settled or 0)
+        if part <= raw // _MOST_CHARACTERS:
+            return
+        self.counter.report(raw, part)
+        alone = len(batch) + (1 if head else 0) == 1
+        share = part / raw if alone else part * _SHARED / raw
+        if head:
+            self._head_settled = math.ceil(head * share)
+        for entry in batch:
+            entry.settled = math.ceil(entry.tokens * share)
+            self._raw -= entry.tokens
+            self._settled += entry.settled
+
+    def _head_raw(self) -> int:
+        return self.counter.request + self.system + self.tools + self.task
