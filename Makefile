@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # What `make run` asks, of whom, and with which model of `wherry models list`.
 MODEL ?= qwen2.5-coder-1.5b
 CREW ?= examples/crew/crew.py:make_crew
-TASK ?= Find out the population of Iceland with the research specialist, ask the math specialist for the smallest prime factor of that number, note the result in the memo under 'iceland', and give both numbers.
+TASK ?= What is the population of Norway, and what is the smallest prime factor of that number? Save both numbers in the memo under 'norway'.
 
 # What the tests run on: the smallest model for the mechanics of the embedded server, a better one for behaviour.
 TEST_MODELS ?= smollm2-135m qwen2.5-coder-0.5b
