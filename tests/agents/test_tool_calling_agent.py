@@ -11,7 +11,7 @@ import pytest
 
 from wherry import ContextBudget, RunStatus, ScriptedModel, ToolCallingAgent, open_store, tool
 from wherry.errors import ConfigurationError, StoreError
-from wherry.journal import EventType, read_events
+from wherry.journal import EventType, messages_of_request, read_events
 from wherry.messages import Message, ToolCall
 from wherry.models import ModelReply
 from wherry.models.tool_arguments import parse_arguments
@@ -242,3 +242,25 @@ def test_run_works_inside_a_running_loop(store: Store) -> None:
         return str(agent_of(["here"], store).run("go"))
 
     assert anyio.run(notebook) == "here"
+
+
+def test_a_summarizer_is_asked_recorded_and_counted(store: Store) -> None:
+    @tool
+    def page(n: int) -> str:
+        """A page.
+
+        Args:
+            n: its number
+        """
+        return f"page {n} " + "and so on " * 150
+
+    facts = ScriptedModel(['{"facts": []}'] * 50, window=8192)
+    budget = ContextBudget(4096, summarizer=facts)
+    replies = [ModelReply(tool_calls=[ToolCall(f"c{n}", "page", {"n": n})]) for n in range(15)]
+    result = agent_of([*replies, "done"], store, tools=[page], context=budget).run("Read all pages.")
+    assert result.output == "done"
+    assert facts.requests
+    assert result.usage.requests == 16 + len(facts.requests)
+    below = [run for run in store.runs(children=True) if run.agent == "summarizer"]
+    assert len(below) == len(facts.requests)
+    assert messages_of_request(store, below[-1].run_id, 1) == list(facts.requests[0].messages)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wherry.agents.answers import AnswerRules
+from wherry.agents.metering import Meter, usage_of
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
 from wherry.errors import ModelError, WherryError
 from wherry.journal import EventType, RunJournal
-from wherry.messages import Message, ToolCall, Usage
+from wherry.messages import Message, ToolCall
 from wherry.models import Model, ModelProfile, ModelReply, ModelRequest
-from wherry.models.pricing import cost
 from wherry.sandbox import Session
 from wherry.tools import ToolContext
 
@@ -34,22 +34,6 @@ class Order:
     files: Sequence[Path] = ()
     session: str | None = None
     max_steps: int = 20
-
-
-class Meter:
-    """What a run has used, its managed agents included: every record goes up to the root."""
-
-    __slots__ = ("_parent", "usage")
-
-    def __init__(self, parent: Meter | None = None) -> None:
-        self._parent = parent
-        self.usage = Usage()
-
-    def add(self, usage: Usage) -> None:
-        meter: Meter | None = self
-        while meter is not None:
-            meter.usage += usage
-            meter = meter._parent
 
 
 @dataclass(slots=True)
@@ -104,7 +88,8 @@ class Run:
         except ModelError as error:
             journal.record(EventType.MODEL_FAILED, step=self.step, kind=error.kind, message=error.message[:2000])
             raise
-        usage = self._usage(reply, fitted.tokens, time.monotonic() - started)
+        said = 0 if reply.usage else self.window.counter.text(reply.text)
+        usage = usage_of(reply, fitted.tokens, said, time.monotonic() - started, self.profile)
         self.meter.add(usage)
         if reply.usage is not None:
             self.window.report(reply.usage)
@@ -134,14 +119,6 @@ class Run:
         """A name for a tool call made from code: unique in the run and the same when the run is repeated."""
         self.calls += 1
         return f"{self.step}.{self.calls}"
-
-    def _usage(self, reply: ModelReply, estimate: int, seconds: float) -> Usage:
-        """What the reply cost; estimated where the server does not say."""
-        told = reply.usage
-        if told is None:
-            told = Usage(input_tokens=estimate, output_tokens=self.window.counter.text(reply.text))
-        price = cost(told, self.profile.price_key)
-        return Usage(1, told.input_tokens, told.cached_tokens, told.output_tokens, 0, seconds, price)
 
     def _record_toolbox(self) -> None:
         before, after = self.toolbox.before, self.toolbox.digests

@@ -15,8 +15,10 @@ from wherry.agents.active import cancellable
 from wherry.agents.agent import Agent
 from wherry.agents.loop import play
 from wherry.agents.managed import delegate
+from wherry.agents.metering import Meter
 from wherry.agents.result import RunResult, RunStatus
-from wherry.agents.run import Meter, Order, Run
+from wherry.agents.run import Order, Run
+from wherry.agents.summaries import summarizer
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
 from wherry.errors import StoreError, WherryError
@@ -105,6 +107,7 @@ async def _open(frame: _Frame, model: Model) -> Run:
             warnings.append(payload["message"])
         journal.record(EventType(type), **payload)
 
+    writer = agent.context.summarizer
     window = ContextWindow(
         profile=profile,
         budget=agent.context,
@@ -116,6 +119,7 @@ async def _open(frame: _Frame, model: Model) -> Run:
         task=Message("user", order.task + _given(order, journal, store)),
         state=_state(store, order.session),
         tools=toolbox.native,
+        summarize=None if writer is None else summarizer(writer, journal, frame.meter),
     )
     if agent.tier == "unsafe":
         record(EventType.WARNING, message=UNSAFE, hint="leave `sandbox` out to have the jail of this machine")

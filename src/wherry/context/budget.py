@@ -35,9 +35,9 @@ class ContextBudget:
     low_water: float = 0.50
     """Share of the input budget that folding goes down to."""
     compaction: Literal["summary", "extract"] = "summary"
-    """Who writes the summary: a model, or the deterministic extract (which also stands in when the model fails)."""
+    """Who writes the summary: the `summarizer`, or the deterministic extract (which stands in whenever it fails)."""
     summarizer: Model | None = None
-    """The model that writes summaries; None: the agent's own."""
+    """The model that writes summaries; None: nobody, the extract does."""
 
     def __post_init__(self) -> None:
         for field in ("window", "reserve_output", "per_message"):
