@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TextIO
 
@@ -51,7 +52,8 @@ class Terminal:
                 get_renderable=self._line,
                 refresh_per_second=REFRESHES_PER_SECOND,
                 transient=True,
-                redirect_stdout=False,  # the reader of a pipe gets what it was sent, unchanged
+                redirect_stdout=False,
+                redirect_stderr=sys.stderr.isatty(),  # a file gets what it is sent, unchanged
             )
             self._live.start()
 
