@@ -74,6 +74,32 @@ def hanging():
     return ToolCallingAgent([], FunctionModel(_hang), name="sleeper")
 
 
+def looping():
+    return CodeAgent([], ScriptedModel(["```python\\nwhile True:\\n    pass\\n```"]), name="sleeper")
+
+
+@tool
+async def nap() -> str:
+    """Sleep for ever."""
+    import anyio
+    await anyio.sleep_forever()
+
+
+@tool
+def heavy_nap() -> str:
+    """Sleep in a thread."""
+    import time
+    time.sleep(3600)
+
+
+def sleeping():
+    return ToolCallingAgent([nap], ScriptedModel([call(1, "nap")]), name="sleeper")
+
+
+def sleeping_hard():
+    return ToolCallingAgent([heavy_nap], ScriptedModel([call(1, "heavy_nap")]), name="sleeper")
+
+
 def wants(model="none given"):
     return ToolCallingAgent([], FunctionModel(lambda request: call(1, "final_answer", answer=f"model={model}")))
 

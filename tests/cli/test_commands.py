@@ -60,6 +60,21 @@ def test_show_of_a_beginning_that_several_have(wherry: Command) -> None:
     assert "2 runs' ids begin with" in done.stderr
 
 
+def test_show_of_a_run_whose_process_was_killed(wherry: Command) -> None:
+    process = wherry.start("run", "wait", "--agent", "agents.py:sleeping")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "nap()" in line:
+            break
+    process.kill()
+    process.communicate(timeout=30)
+    row = json.loads(wherry("runs", "--json").stdout)
+    shown = wherry("show", row["run_id"])
+    assert shown.returncode == 0
+    assert "│   nap()" in shown.stdout  # it was in the journal before it was called
+    assert "the run has no end yet" in shown.stdout
+
+
 def test_chat_answers_line_by_line_in_one_session(wherry: Command) -> None:
     done = wherry("chat", "--agent", "agents.py:echo", text="hello\n\nonce more\n")
     assert done.returncode == 0, done.stderr

@@ -168,12 +168,23 @@ def test_without_a_model_the_choices_are_said_on_one_screen(wherry: Command) -> 
     assert wherry("runs").stdout == "no runs yet\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_cancels_the_run_and_the_journal_says_so(wherry: Command, number: int, code: int) -> None:
-    process = wherry.start("run", "wait", "--agent", "agents.py:hanging")
+@pytest.mark.parametrize(
+    ("agent", "sign", "number", "code"),
+    [
+        ("hanging", "step 1", signal.SIGINT, 130),
+        ("hanging", "step 1", signal.SIGTERM, 143),
+        ("looping", "while True", signal.SIGINT, 130),
+        ("sleeping", "nap()", signal.SIGINT, 130),
+        ("sleeping_hard", "heavy_nap()", signal.SIGINT, 130),
+    ],
+)
+def test_a_signal_cancels_the_run_and_the_journal_says_so(
+    wherry: Command, agent: str, sign: str, number: int, code: int
+) -> None:
+    process = wherry.start("run", "wait", "--agent", f"agents.py:{agent}")
     assert process.stdout is not None
     for line in process.stdout:
-        if "step 1" in line:
+        if sign in line:
             break
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
@@ -184,6 +195,8 @@ def test_a_signal_cancels_the_run_and_the_journal_says_so(wherry: Command, numbe
     assert row["status"] == "cancelled"
     events = [json.loads(line) for line in wherry("show", str(row["run_id"]), "--json").stdout.splitlines()]
     assert events[-1]["type"] == "run.finished"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_when_the_reader_goes_the_run_is_cancelled(wherry: Command) -> None:
