@@ -27,6 +27,7 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
 # Numbers of 424 and above are the same on every architecture; older ones come from the host, by name.
+SYS_CLOSE_RANGE = 436
 SYS_MOUNT_SETATTR = 442
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 
@@ -56,6 +57,15 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), f"unshare(0x{flags:x})")
 
 
+def enter_namespace(handle: int, kind: int) -> None:
+    _check(_libc.setns(handle, kind), f"setns(0x{kind:x})")
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from `first` on, in one call however many there are."""
+    syscall("close_range", SYS_CLOSE_RANGE, first, 0xFFFFFFFF, 0)
+
+
 def mount(source: str, target: str, filesystem: str | None, flags: int, data: str | None = None) -> None:
     options = None if data is None else data.encode()
     kind = None if filesystem is None else filesystem.encode()
@@ -80,8 +90,9 @@ def make_read_only(target: str, *, devices: bool = False) -> None:
 
 def drop_capabilities() -> None:
     """Give up every capability, and every way to get one back."""
+    drop, zero = _libc.prctl, ctypes.c_ulong(0)
     for capability in range(64):
-        if _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) < 0:
+        if drop(PR_CAPBSET_DROP, ctypes.c_ulong(capability), zero, zero, zero) < 0:
             break  # either the last one was passed (EINVAL), or there is no CAP_SETPCAP and hence nothing to drop
     prctl("ambient capabilities", PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     # noroot, no_setuid_fixup, keep_caps off, all locked. Fails without CAP_SETPCAP: then there is no capability at all.

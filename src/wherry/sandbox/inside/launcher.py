@@ -27,16 +27,17 @@ def main(descriptor: int) -> NoReturn:
     try:
         config = JailConfig.decode(control.recv(1 << 20))
         proc = _enter_namespaces(control, config) if config.namespaces else -1
-        # Without a pid namespace a session's middle process is not enough: orphans must come back here to be reaped.
+        # Should anything inside ever leave a child behind, it comes back here to be reaped.
         kernel.prctl("subreaper", kernel.PR_SET_CHILD_SUBREAPER, 1)
         if not config.namespaces:
             _die_with_parent()
         _load(config)
+        launcher = Launcher(control, config, proc)
     except (OSError, ImportError, ValueError) as error:
         _send(control, {"failed": f"{type(error).__name__}: {error}"})
         os._exit(1)
     _send(control, {"up": True})
-    _serve(control, config, proc)
+    launcher.serve()
 
 
 def _send(control: socket.socket, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
@@ -96,103 +97,104 @@ def _load(config: JailConfig) -> None:
     gc.freeze()  # the collector must not write into shared pages
 
 
-def _serve(control: socket.socket, config: JailConfig, proc: int) -> NoReturn:
-    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, _nothing)
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    poll.register(woken, select.POLLIN)
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == woken:
-                os.read(woken, 4096)
-                _reap(control)
-                continue
-            data, sockets, _, _ = socket.recv_fds(control, 1 << 16, 1)
-            if not data:
-                os._exit(0)  # the host is gone, and so is everything in here
-            pid = _fork_session(control, config, proc, sockets[0])
+class Launcher:
+    """Forks a session for each request and says how each one ended."""
+
+    def __init__(self, control: socket.socket, config: JailConfig, proc: int) -> None:
+        self._control = control
+        self._config = config
+        self._proc = proc
+        self._own_pids = os.open("self/ns/pid", os.O_RDONLY | os.O_CLOEXEC, dir_fd=proc) if proc >= 0 else -1
+        packages = root.PACKAGES if config.packages and config.namespaces else config.packages
+        # Whatever is the same for all sessions is done here, once.
+        self._plan = lockdown.plan(config, read=root.readable(packages))
+        self._handles: dict[int, int] = {}
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+
+    def serve(self) -> NoReturn:
+        # Ends are told by handles, not by SIGCHLD, which would also come each time that a session is stopped.
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor == self._control.fileno():
+                    self._on_request()
+                else:
+                    self._reap()
+
+    def _on_request(self) -> None:
+        data, sockets, _, _ = socket.recv_fds(self._control, 1 << 16, 1)
+        if not data:
+            os._exit(0)  # the host is gone, and so is everything in here
+        try:
+            pid = self._fork(sockets[0])
+        except OSError as error:
+            _send(self._control, {"failed": f"the session could not be made: {error}"})
+            return
+        finally:
             os.close(sockets[0])
-            if not pid:
-                _send(control, {"failed": "the session could not be made"})
-                continue
-            handle = os.pidfd_open(pid)
-            _send(control, {"pid": pid}, (handle,))
-            os.close(handle)
+        handle = os.pidfd_open(pid)
+        self._handles[pid] = handle
+        self._poll.register(handle, select.POLLIN)
+        _send(self._control, {"pid": pid}, (handle,))
 
-
-def _nothing(*_: object) -> None:
-    """A signal needs a handler to wake the poll."""
-
-
-def _reap(control: socket.socket) -> None:
-    while True:
-        try:
+    def _reap(self) -> None:
+        while self._handles:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not pid:
-            return
-        code = os.waitstatus_to_exitcode(status)
-        _send(control, {"exit": pid, "code": code, "cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss})
+            if not pid:
+                return
+            handle = self._handles.pop(pid, -1)
+            if handle >= 0:
+                self._poll.unregister(handle)
+                os.close(handle)
+            code = os.waitstatus_to_exitcode(status)
+            _send(self._control, {"exit": pid, "code": code, "cpu": usage.ru_utime + usage.ru_stime})
 
-
-def _fork_session(control: socket.socket, config: JailConfig, proc: int, sock: int) -> int:
-    """Its process id; 0 if it could not be made."""
-    if not config.namespaces:
-        pid = os.fork()
-        if not pid:
-            _session(control, config, -1, sock)
-        return pid
-    # unshare(NEWPID) works once a process, and for its children only: hence a process in the middle.
-    told, tell = os.pipe2(os.O_CLOEXEC)
-    middle = os.fork()
-    if not middle:
-        try:
-            _unshare_again(config, proc)
+    def _fork(self, sock: int) -> int:
+        if not self._config.namespaces:
             pid = os.fork()
             if not pid:
-                _session(control, config, proc, sock)
-            os.write(tell, str(pid).encode())
-        except OSError as error:
-            os.write(2, f"session: {error}\n".encode())
-        os._exit(0)
-    os.close(tell)
-    pid = int(os.read(told, 16) or b"0")
-    os.close(told)
-    os.waitpid(middle, 0)
-    return pid
+                self._session(sock)
+            return pid
+        kernel.unshare(kernel.CLONE_NEWPID)  # for the next child, which is process 1 there
+        try:
+            pid = os.fork()
+            if not pid:
+                self._session(sock)
+        finally:
+            # The kernel allows the next one only to those who have children where they are themselves.
+            kernel.enter_namespace(self._own_pids, kernel.CLONE_NEWPID)
+        return pid
+
+    def _session(self, sock: int) -> NoReturn:
+        """In the child, which never returns."""
+        config = self._config
+        try:
+            if config.namespaces:
+                _unshare_again(config, self._proc)
+                work = root.mount_work(disk_bytes=config.disk_bytes, inodes=config.inodes)
+            else:
+                work = f"{config.scratch}/{os.getpid()}"
+                os.mkdir(work, 0o700)
+                _die_with_parent()
+            listener = lockdown.lock(sock, self._plan, work=work, baseline=self._address_space())
+            lockdown.tell(listener, worker.GREETING)
+            worker.serve(lockdown.SOCKET, stdout_bytes=config.stdout_bytes, packages=bool(config.packages))
+        except BaseException as error:  # noqa: BLE001  # a half-built jail must never go on
+            os.write(2, f"session: {type(error).__name__}: {error}\n".encode())
+        os._exit(97)
+
+    def _address_space(self) -> int:
+        folder = self._proc if self._proc >= 0 else None
+        handle = os.open("/proc/self/statm" if folder is None else "self/statm", os.O_RDONLY, dir_fd=folder)
+        return int(os.read(handle, 99).split()[0]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _unshare_again(config: JailConfig, proc: int) -> None:
-    """Namespaces of the session's own, so that no session sees or signals another."""
+    """The session's own user, mounts and queues; its process ids are its own already. No session sees another."""
     if config.host_maps_ids:
         os.setresgid(INSIDE_ID, INSIDE_ID, INSIDE_ID)
         os.setresuid(INSIDE_ID, INSIDE_ID, INSIDE_ID)
         kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 1)  # else its own uid_map would not be its to write
     uid, gid = os.getuid(), os.getgid()
-    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
+    kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     _map_ids("self", proc, f"{INSIDE_ID} {uid} 1", f"{INSIDE_ID} {gid} 1")
-
-
-def _session(control: socket.socket, config: JailConfig, proc: int, sock: int) -> NoReturn:
-    try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        folder = None if proc < 0 else proc
-        handle = os.open("self/statm" if folder is not None else "/proc/self/statm", os.O_RDONLY, dir_fd=folder)
-        baseline = int(os.read(handle, 99).split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        if config.namespaces:
-            work = root.mount_work(disk_bytes=config.disk_bytes, inodes=config.inodes)
-        else:
-            work = f"{config.scratch}/{os.getpid()}"
-            os.mkdir(work, 0o700)
-            _die_with_parent()
-        read = root.readable(root.PACKAGES if config.packages and config.namespaces else config.packages)
-        listener = lockdown.lock(sock, config, work=work, read=read, baseline=baseline)
-        lockdown.tell(listener, worker.GREETING)
-        worker.serve(lockdown.SOCKET, stdout_bytes=config.stdout_bytes, packages=bool(config.packages))
-    except BaseException as error:  # noqa: BLE001  # a half-built jail must never go on
-        os.write(2, f"session: {type(error).__name__}: {error}\n".encode())
-    os._exit(97)

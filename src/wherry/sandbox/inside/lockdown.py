@@ -12,6 +12,7 @@ import resource
 import socket
 import struct
 import threading
+from dataclasses import dataclass
 
 from . import kernel, landlock
 from .config import JailConfig
@@ -23,47 +24,24 @@ _NEW_LISTENER = 8
 _NPROC_PER_NAMESPACE = (5, 14)
 
 
-def lock(sock: int, config: JailConfig, *, work: str, read: list[str], baseline: int) -> int:
-    """Give up everything but the socket.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is the same for all sessions of a launcher."""
 
-    Args:
-        sock: the session's socket; it is moved to descriptor 3.
-        work: the only folder that may be written.
-        read: what may be read.
-        baseline: address space in use, in bytes.
+    namespaces: bool
+    limits: dict[int, int]
+    memory_bytes: int
+    program: bytes
+    seccomp: int
+    """The number of that system call."""
+    read: list[str]
 
-    Returns:
-        The descriptor that tells of refused system calls, for the host.
+
+def plan(config: JailConfig, *, read: list[str]) -> Plan:
+    """Args:
+    read: what sessions may read.
     """
-    _limit(config, baseline)
-    _close_descriptors(sock)
-    os.environ.clear()  # C code keeps its own copy: it was started with an empty environment
-    os.environ.update(HOME=work, TMPDIR=work, PATH="/nonexistent", LANG="C.UTF-8", OPENBLAS_NUM_THREADS="1")
-    os.chdir(work)
-    kernel.drop_capabilities()
-    kernel.prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)  # no set-uid program can give anything back
-    kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 0)  # no ptrace, and no other process reads its memory
-    version = landlock.restrict(read=[*read, "/dev"], write=[work, "/dev/null"])
-    if version < 4 and not config.namespaces:
-        raise OSError(f"Landlock version {version}; without namespaces 4 is needed")
-    return _install_filter(bytes.fromhex(config.program), config.numbers["seccomp"])
-
-
-def tell(listener: int, greeting: bytes) -> None:
-    """Say hello and hand over the listener: the session must not keep it, it could answer its own calls."""
-    # Family and type are given, else Python asks the kernel for them, which the filter refuses by now.
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=os.dup(SOCKET)) as channel:
-        channel.sendmsg([greeting], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))])
-    os.close(listener)
-    os.dup2(1, 2)  # until here standard error told the host what went wrong
-
-
-def _limit(config: JailConfig, baseline: int) -> None:
-    threading.stack_size(1 << 20)  # the default of 8 MiB of address space a thread would eat the memory limit
     limits = {
-        # Address space is the one measure that works without cgroups and leaves the session alive: the allocation
-        # fails, the snippet gets a MemoryError. RLIMIT_DATA would miss shared anonymous memory.
-        resource.RLIMIT_AS: baseline + config.memory_bytes,
         resource.RLIMIT_CPU: config.cpu_seconds,
         resource.RLIMIT_FSIZE: config.disk_bytes,
         resource.RLIMIT_NOFILE: config.descriptors,
@@ -76,8 +54,55 @@ def _limit(config: JailConfig, baseline: int) -> None:
     release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
     if config.namespaces and release >= _NPROC_PER_NAMESPACE:
         limits[resource.RLIMIT_NPROC] = config.threads
-    for name, value in limits.items():
+    return Plan(
+        namespaces=config.namespaces,
+        limits=limits,
+        memory_bytes=config.memory_bytes,
+        program=bytes.fromhex(config.program),
+        seccomp=config.numbers["seccomp"],
+        read=[*read, "/dev"],
+    )
+
+
+def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> int:
+    """Give up everything but the socket.
+
+    Args:
+        sock: the session's socket; it is moved to descriptor 3.
+        plan: what holds for every session.
+        work: the only folder that may be written.
+        baseline: address space in use, in bytes.
+
+    Returns:
+        The descriptor that tells of refused system calls, for the host.
+    """
+    threading.stack_size(1 << 20)  # the default of 8 MiB of address space a thread would eat the memory limit
+    # Address space is the one measure that works without cgroups and leaves the session alive: the allocation fails,
+    # the snippet gets a MemoryError. RLIMIT_DATA would miss shared anonymous memory.
+    space = baseline + plan.memory_bytes
+    resource.setrlimit(resource.RLIMIT_AS, (space, space))
+    for name, value in plan.limits.items():
         resource.setrlimit(name, (value, value))
+    _close_descriptors(sock)
+    os.environ.clear()  # C code keeps its own copy: it was started with an empty environment
+    os.environ.update(HOME=work, TMPDIR=work, PATH="/nonexistent", LANG="C.UTF-8", OPENBLAS_NUM_THREADS="1")
+    os.chdir(work)
+    kernel.drop_capabilities()
+    kernel.prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)  # no set-uid program can give anything back
+    kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 0)  # no ptrace, and no other process reads its memory
+    version = landlock.restrict(read=plan.read, write=[work, "/dev/null"])
+    if version < 4 and not plan.namespaces:
+        raise OSError(f"Landlock version {version}; without namespaces 4 is needed")
+    return _install_filter(plan.program, plan.seccomp)
+
+
+def tell(listener: int, greeting: bytes) -> None:
+    """Say hello and hand over the listener: the session must not keep it, it could answer its own calls."""
+    # Family and type are given, else Python asks the kernel for them, which the filter refuses by now.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=os.dup(SOCKET)) as channel:
+        channel.sendmsg([greeting], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))])
+    os.close(listener)
+    os.dup2(1, 2)  # until here standard error told the host what went wrong
 
 
 def _close_descriptors(sock: int) -> None:
@@ -85,7 +110,7 @@ def _close_descriptors(sock: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1):
         os.dup2(null, standard)
-    os.closerange(SOCKET + 1, 4096)
+    kernel.close_from(SOCKET + 1)
 
 
 def _install_filter(program: bytes, number: int) -> int:

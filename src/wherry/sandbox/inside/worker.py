@@ -10,6 +10,7 @@ import ast
 import builtins
 import io
 import linecache
+import mmap
 import sys
 import time
 import types
@@ -22,6 +23,7 @@ from .output import Capture, text_stream
 
 GREETING = frame({"t": "ready"})
 _SPARE = 2 << 20
+"""Address space that is given back when memory runs out, so that there is room to say so. Never touched."""
 
 
 class ToolError(Exception):
@@ -62,7 +64,7 @@ class Worker:
         self.count = 0
         self.calls = 0
         self.final = False
-        self.spare: bytearray | None = bytearray(_SPARE)
+        self.spare: mmap.mmap | None = mmap.mmap(-1, _SPARE)
 
     def step(self) -> None:
         with self.channel.lock:  # a thread left over from the last snippet may still wait for its tool's answer
@@ -142,7 +144,7 @@ class Worker:
     def _failure(self, error: BaseException) -> dict[str, Any]:
         kind = "memory" if isinstance(error, MemoryError) else "exception"
         if kind == "memory":
-            self.spare = None  # room to say so
+            self.spare = None
         text = tracebacks.describe(error, packages=self.packages)
         if self.interrupts.hit:
             kind = "timeout"
@@ -150,8 +152,8 @@ class Worker:
         if kind == "memory":
             text += ": the memory limit was reached; variables are kept, free what is large with `del`"
             try:
-                self.spare = bytearray(_SPARE)
-            except MemoryError:
+                self.spare = mmap.mmap(-1, _SPARE)
+            except (MemoryError, OSError):
                 self.spare = None
         return {"kind": kind, "error": text}
 
