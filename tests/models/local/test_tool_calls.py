@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wherry.messages import Message, ToolCall, ToolSchema
 from wherry.models import ModelReply
-from wherry.models.local.tool_calls import call_grammar, read_calls, rendered
+from wherry.models.local.tool_calls import call_grammar, read_calls, rendered, repeated_call
 from wherry.models.local.worked_examples import WORKED_EXAMPLES, as_text, as_turns
 
 WEIGH = ToolSchema(
@@ -34,7 +34,10 @@ def test_tools_calls_and_results_become_the_turns_of_the_chat_template() -> None
     ]
     system, task, calls, results, last = rendered(messages, [WEIGH])
     assert system.content.startswith("Be brief.\n\n# Tools\n")
-    assert json.dumps(WEIGH.description) in system.content
+    assert (
+        '{"name": "weigh", "description": "Weigh a parcel.", "parameters": {"parcel": {"type": "string"}}}'
+        in system.content
+    )
     assert task == messages[1]
     assert calls == Message(
         "assistant",
@@ -122,6 +125,24 @@ def test_turns_survive_being_text(turns: list[Any], before: str, after: str) -> 
         assert head == before.strip()
         assert behind == after.strip()
     assert [(m.role, m.content) for m in got] == turns
+
+
+def test_examples_that_end_the_system_prompt_become_turns_too() -> None:
+    head, turns, behind = as_turns(f"Solve tasks.\n\n{WORKED_EXAMPLES['code']}".strip())
+    assert (head, behind) == ("Solve tasks.", "")
+    assert turns
+
+
+def test_a_tool_that_is_called_over_and_over_is_left_out() -> None:
+    def called(*parcels: str) -> list[Message]:
+        return [
+            Message("assistant", tool_calls=[ToolCall(f"id{n}", "weigh", {"parcel": p})]) for n, p in enumerate(parcels)
+        ]
+
+    assert repeated_call(called("A", "A")) == "weigh"
+    assert repeated_call(called("A", "B")) is None
+    assert repeated_call(called("A")) is None
+    assert repeated_call([*called("A", "A"), Message("assistant", "words")]) is None
 
 
 def test_a_system_prompt_without_examples_stays_as_it_is() -> None:

@@ -25,6 +25,7 @@ from wherry.models.local.tool_calls import (
     call_grammar,
     read_calls,
     rendered,
+    repeated_call,
     schema_grammar,
     words_grammar,
 )
@@ -235,7 +236,9 @@ def _sent(request: ModelRequest, slot: int | None) -> ModelRequest:
     if request.tools:
         # An agent's tools hold the one that ends its run, so it never needs to reply in words.
         forced = any(tool.name == "final_answer" for tool in request.tools)
-        settings.setdefault("grammar", call_grammar(request.tools, forced=forced))
+        stuck = repeated_call(request.messages)
+        allowed = [tool for tool in request.tools if tool.name != stuck] or request.tools
+        settings.setdefault("grammar", call_grammar(allowed, forced=forced))
     elif request.response_format is not None:
         settings.setdefault("grammar", schema_grammar(request.response_format))
     elif any(message.tool_calls for message in request.messages):
@@ -245,8 +248,8 @@ def _sent(request: ModelRequest, slot: int | None) -> ModelRequest:
 
 def _against_repetition(request: ModelRequest) -> dict[str, Any]:
     """Greedy decoding says the same wrong thing again for ever; a model that did so twice is let off the rail."""
-    said = [m.encode() for m in request.messages if m.role == "assistant"]
-    if len(said) < 2 or said[-1] != said[-2]:
+    said = [m.content for m in request.messages if m.role == "assistant"]
+    if len(said) < 2 or said[-1] != said[-2] or not said[-1]:
         return {}
     # Temperature alone does not help: what was said twice is copied with near certainty. DRY punishes long copies.
     return {"temperature": 0.6, "seed": len(request.messages), "dry_multiplier": 1.0, "dry_allowed_length": 6}

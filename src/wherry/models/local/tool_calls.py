@@ -70,17 +70,31 @@ def _announced(tools: Sequence[ToolSchema]) -> str:
 
 
 def _said(tool: ToolSchema) -> dict[str, Any]:
-    """What the model reads of a tool: every token of it is read at 80 a second."""
-    return {
-        "type": "function",
-        "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+    """What the model reads of a tool. Every token costs 12 ms: no wrapper, nothing that the grammar sees to anyway."""
+    properties = cast("Mapping[str, Mapping[str, Any]]", tool.parameters.get("properties", {}))
+    said: dict[str, Any] = {"name": tool.name, "description": tool.description}
+    said["parameters"] = {
+        name: {key: value for key, value in body.items() if key not in ("title", "default")}
+        for name, body in properties.items()
     }
+    optional = [name for name in properties if name not in tool.parameters.get("required", ())]
+    if optional:
+        said["optional"] = optional
+    if "$defs" in tool.parameters:
+        said["$defs"] = tool.parameters["$defs"]
+    return said
 
 
 def _written(call: ToolCall) -> str:
     # As the grammar makes the model write it, so that the prompt cache holds what the model wrote.
     arguments = json.dumps(dict(call.arguments), ensure_ascii=False)
     return f'{OPEN}\n{{"name": {json.dumps(call.name)}, "arguments": {arguments}}}\n{CLOSE}'
+
+
+def repeated_call(messages: Sequence[Message]) -> str | None:
+    """The tool that was called twice in a row with the same arguments: a third time would tell nothing new."""
+    said = [[(call.name, dict(call.arguments)) for call in m.tool_calls] for m in messages if m.role == "assistant"]
+    return said[-1][0][0] if len(said) > 1 and said[-1] and said[-1] == said[-2] else None
 
 
 def call_grammar(tools: Iterable[ToolSchema], *, forced: bool) -> str:

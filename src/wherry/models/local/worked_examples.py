@@ -22,7 +22,7 @@ _MARKS: Mapping[str, str] = {
     "user": "\n\n## Example: what the user says\n\n",
     "assistant": "\n\n## Example: your reply\n\n",
 }
-_END = "\n\n## End of the examples\n"
+_END = "\n\n## End of the examples"  # no line break behind it: whoever joins prompts may strip that
 _MARKED = re.compile("|".join(re.escape(mark) for mark in (*_MARKS.values(), _END)))
 _ROLES: Mapping[str, Literal["user", "assistant"]] = {_MARKS["user"]: "user", _MARKS["assistant"]: "assistant"}
 
@@ -112,11 +112,24 @@ def _call(name: str, arguments: str) -> Turn:
     return "assistant", f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
 
 
+def _result(text: str) -> Turn:
+    return "user", f"<tool_response>\n{text}\n</tool_response>"
+
+
+# Three unlike ones: of a single one the 0.5B copied the answer, whatever the tool had said.
 TOOLS: Sequence[Turn] = (
     ("user", "What does the lamp cost?"),
     _call("get_price", '{"item": "lamp"}'),
-    ("user", "<tool_response>\n40 euros\n</tool_response>"),
+    _result("40 euros"),
     _call("final_answer", '{"answer": "The lamp costs 40 euros."}'),
+    ("user", "Open the window in room 7."),
+    _call("set_window", '{"room": 7, "state": "open"}'),
+    _result("ok"),
+    _call("final_answer", '{"answer": "The window in room 7 is open."}'),
+    ("user", "Who wrote 'The Long Tide'?"),
+    _call("find_book", '{"title": "The Long Tide"}'),
+    _result('{"author": "Ida Brandt", "pages": 310}'),
+    _call("final_answer", '{"answer": "Ida Brandt"}'),
 )
 
 WORKED_EXAMPLES: Mapping[str, str] = {"code": as_text(CODE), "manager": as_text(MANAGER), "tools": as_text(TOOLS)}
