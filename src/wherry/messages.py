@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias, cast, get_args
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 """A value that JSON can carry."""
 
 Role = Literal["system", "user", "assistant", "tool"]

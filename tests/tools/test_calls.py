@@ -363,7 +363,7 @@ async def test_declared_inputs_are_checked() -> None:
     class Choose(Tool):
         name = "choose"
         description = "Choose."
-        inputs = {  # noqa: RUF012
+        inputs = {
             "which": {"type": "string", "enum": ["a", "b"]},
             "count": {"type": "integer", "nullable": True},
             "rest": {"type": "any", "nullable": True},

@@ -18,7 +18,7 @@ class SmolTool:
 
     name = "adder"
     description = "Add."
-    inputs = {"a": {"type": "integer", "description": "first"}, "b": {"type": "integer", "nullable": True}}  # noqa: RUF012
+    inputs = {"a": {"type": "integer", "description": "first"}, "b": {"type": "integer", "nullable": True}}
     output_type = "integer"
 
     def __init__(self) -> None:

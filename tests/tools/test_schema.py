@@ -35,7 +35,7 @@ def celsius_to_fahrenheit(celsius: float) -> float:
 class PrimeTool(Tool):
     name = "smallest_prime_factor"
     description = "The smallest prime factor of n."
-    inputs = {"n": {"type": "integer", "description": "2 or more"}}  # noqa: RUF012  as users of smolagents write it
+    inputs = {"n": {"type": "integer", "description": "2 or more"}}
     output_type = "integer"
 
     def forward(self, n: int) -> int:
