@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from wherry.agents.run import Run
 from wherry.errors import ToolError, WherryError
 from wherry.journal import EventType
-from wherry.messages import Usage
+from wherry.messages import Usage, canonical
 from wherry.tools import as_json, as_text
 
 PREVIEW_CHARS = 2000
@@ -26,6 +26,8 @@ class Outcome:
     ok: bool
     value: Any = None  # Any: whatever the tool returned
     error: str = ""
+    ref: str | None = None
+    """The artifact that holds the value, if it was too large for its event."""
 
     @property
     def text(self) -> str:
@@ -38,27 +40,41 @@ def announce(run: Run, name: str, call: str, arguments: Mapping[str, Any]) -> No
     A managed agent announces itself when it has a run of its own to name.
     """
     if name not in run.toolbox.agents:
-        run.journal.record(EventType.TOOL_CALLED, step=run.step, call=call, name=name, arguments=as_json(arguments))
+        _announce(run, name, call, arguments)
+
+
+def refuse(run: Run, name: str, call: str, arguments: Mapping[str, Any], problem: str) -> Outcome:
+    """Record a call that cannot be made, and why."""
+    outcome = Outcome(ok=False, error=problem)
+    _announce(run, name, call, arguments)
+    run.meter.add(Usage(tool_calls=1))
+    _record(run, name, call, outcome, 0.0, keep_value=False)
+    return outcome
 
 
 async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], *, keep_value: bool = False) -> Outcome:
     """Run an announced call and record its result. Errors that a model can mend become the outcome's text."""
     tool = run.toolbox.tools.get(name)
+    agent = name in run.toolbox.agents
     started = time.monotonic()
+    run.meter.add(Usage(tool_calls=1))
     if tool is None:
         outcome = Outcome(ok=False, error=unknown_tool(run, name))
     else:
-        run.meter.add(Usage(tool_calls=1))
         try:
             outcome = Outcome(ok=True, value=await tool.call(arguments))
         except ToolError as error:
             outcome = Outcome(ok=False, error=error.message)
+            if agent:  # its run was not begun, so nothing else says that it was asked
+                _announce(run, name, call, arguments)
+                agent = False
         except WherryError as error:
             # Not for the model to mend. Kept, not raised: calls that run beside this one are not lost with it.
             run.fatal = run.fatal or error
             outcome = Outcome(ok=False, error=error.message)
-    if name not in run.toolbox.agents:
-        _record(run, name, call, outcome, time.monotonic() - started, keep_value=keep_value)
+    if not agent:
+        ref = _record(run, name, call, outcome, time.monotonic() - started, keep_value=keep_value)
+        outcome = replace(outcome, ref=ref)
     return outcome
 
 
@@ -66,11 +82,21 @@ def unknown_tool(run: Run, name: str) -> str:
     return f"there is no tool {name!r}; there are: {', '.join(run.toolbox.tools) or 'none'}"
 
 
-def _record(run: Run, name: str, call: str, outcome: Outcome, seconds: float, *, keep_value: bool) -> None:
+def _announce(run: Run, name: str, call: str, arguments: Mapping[str, Any]) -> None:
+    run.journal.record(EventType.TOOL_CALLED, step=run.step, call=call, name=name, arguments=as_json(arguments))
+
+
+def _record(run: Run, name: str, call: str, outcome: Outcome, seconds: float, *, keep_value: bool) -> str | None:
+    """Record a result; the reference of the artifact that holds it, if it is kept and large."""
     text = outcome.text
-    payload: dict[str, Any] = {}
-    if keep_value and outcome.ok and len(text) <= INLINE_BYTES:
-        payload["value"] = as_json(outcome.value)
+    payload: dict[str, Any] = {"ref": None}
+    if keep_value and outcome.ok:
+        value = as_json(outcome.value)
+        if len(text) <= INLINE_BYTES:
+            payload["value"] = value
+        else:
+            kept = run.store.artifacts.put(canonical(value), media_type="application/json", run_id=run.journal.run_id)
+            payload["ref"] = kept.ref
     run.journal.record(
         EventType.TOOL_RETURNED,
         step=run.step,
@@ -81,3 +107,4 @@ def _record(run: Run, name: str, call: str, outcome: Outcome, seconds: float, *,
         seconds=round(seconds, 6),
         **payload,
     )
+    return payload["ref"]

@@ -1,4 +1,4 @@
-"""The runs under way in this process, so that they can be cancelled by id from any thread."""
+"""What is under way in this process: runs, to be cancelled by id from any thread, and sessions, one run at a time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from contextlib import contextmanager
 
 import anyio
 
+from wherry.errors import ConfigurationError
+from wherry.store import Store
+
 _lock = threading.Lock()
 _runs: dict[str, tuple[asyncio.AbstractEventLoop, anyio.CancelScope]] = {}
+_sessions: set[tuple[str, str]] = set()
 
 
 @contextmanager
@@ -34,3 +38,28 @@ def cancel(run_id: str) -> bool:
             return False
         held[0].call_soon_threadsafe(held[1].cancel)
         return True
+
+
+@contextmanager
+def in_session(store: Store, session: str | None) -> Generator[None]:
+    """Hold a session for one run: two at once would each go on from the same point, and lose one another's turns.
+
+    Raises:
+        ConfigurationError: another run of this process is under way in it.
+    """
+    if session is None:
+        yield
+        return
+    where = store.url if not store.url.startswith("memory:") else f"memory {id(store)}"
+    key = (where, session)
+    with _lock:
+        if key in _sessions:
+            raise ConfigurationError(
+                f"the session {session!r} has a run under way", hint="wait for it, or use another session"
+            )
+        _sessions.add(key)
+    try:
+        yield
+    finally:
+        with _lock:
+            _sessions.discard(key)

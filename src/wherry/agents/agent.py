@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
 
 from wherry.agents import active, portal
 from wherry.agents.answers import AnswerRules, Check
@@ -80,14 +81,21 @@ class Agent:
         self.tools: dict[str, Tool] = collect(tools)
         """By name. What is put in, replaced or deleted here is what the model sees at the next step."""
         self.managed_agents: dict[str, Agent] = _by_name(managed_agents)
+        if model is not None and not isinstance(model, str):
+            model_from(model)
         self.model = model
         self.name = name if name is None else check_name(name, "an agent")
         self.description = description
         self.instructions = instructions
         self.max_steps = _steps(max_steps)
         self.rules = AnswerRules(output_type, final_answer_checks)
+        if not isinstance(cast("object", context), ContextBudget | None):
+            raise ConfigurationError(f"context is {context!r}", hint="give ContextBudget(...)")
+        if not isinstance(cast("object", store), Store | str | None):
+            raise ConfigurationError(f"store is {store!r}", hint="give open_store(...), or its address as text")
         self.context = context or ContextBudget()
         self._store = store
+        self._opened: tuple[int, Store] | None = None
 
     # What the two kinds of agent fill in.
 
@@ -107,6 +115,9 @@ class Agent:
     def native(self, schemas: Sequence[ToolSchema]) -> Sequence[ToolSchema]:
         """The tools that go into a request."""
         raise NotImplementedError
+
+    def check_order(self, order: Order) -> None:
+        """Refuse what this kind of agent cannot do, before anything is started."""
 
     def check_model(self, profile: ModelProfile) -> None:
         """Refuse a model that this kind of agent cannot work with."""
@@ -196,15 +207,18 @@ class Agent:
     @property
     def store(self) -> Store:
         """Where this agent's runs are kept; opened at first use."""
-        if self._store is None or isinstance(self._store, str):
-            self._store = open_store(self._store)
-        return self._store
+        if isinstance(self._store, Store):
+            return self._store
+        pid = os.getpid()
+        if self._opened is None or self._opened[0] != pid:  # a forked child opens its own
+            self._opened = (pid, open_store(self._store))
+        return self._opened[1]
 
     def resolved_model(self) -> Model:
         """The model object; a name is resolved at first use."""
         if self.model is None or isinstance(self.model, str):
             self.model = model_from(self.model or "local")
-        return self.model
+        return model_from(self.model)
 
     def _order(
         self,
@@ -214,10 +228,16 @@ class Agent:
         session: str | None,
         max_steps: int | None,
     ) -> Order:
+        if not isinstance(cast("object", task), str):
+            raise ConfigurationError(f"the task is {task!r}", hint="give a text; values go into `inputs`")
         if not task.strip():
             raise ConfigurationError("the task is empty", hint="say what is to be done")
         for name in inputs or {}:
             check_name(name, "an input")
+        if not isinstance(cast("object", session), str | None):
+            raise ConfigurationError(f"session is {session!r}", hint="give a name")
+        if isinstance(files, str | PathLike):
+            raise ConfigurationError(f"files is {str(files)!r}", hint="give a list of paths")
         paths = [Path(file) for file in files]
         for path in paths:
             if not path.is_file():
@@ -232,6 +252,8 @@ class Agent:
 
 
 def _steps(number: int) -> int:
+    if not isinstance(cast("object", number), int) or isinstance(number, bool):
+        raise ConfigurationError(f"max_steps is {number!r}", hint="give a whole number")
     if number < 1:
         raise ConfigurationError(
             f"max_steps is {number}; a run needs at least one step", hint="give max_steps=1 or more"
@@ -241,7 +263,11 @@ def _steps(number: int) -> int:
 
 def _by_name(agents: Iterable[Agent]) -> dict[str, Agent]:
     found: dict[str, Agent] = {}
+    if isinstance(agents, Agent):
+        raise ConfigurationError("managed_agents is one agent", hint="give a list: managed_agents=[agent]")
     for agent in agents:
+        if not isinstance(cast("object", agent), Agent):
+            raise ConfigurationError(f"managed_agents holds {agent!r}, which is no agent", hint="tools go into `tools`")
         if not agent.name or not agent.description:
             missing = "name" if not agent.name else "description"
             raise ConfigurationError(

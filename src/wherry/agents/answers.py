@@ -8,13 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.to_thread
+
 from wherry.errors import ConfigurationError, OutputError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 Check = Callable[[Any], object]
-"""Gets the answer; True or None accepts it. False, a text, or an exception refuses it, and the model is told why."""
+"""Gets the answer. None, or anything true but a text, accepts it; a text, anything else false, or an exception refuses
+it, and the model is told why. A check that is no coroutine function runs in a thread."""
 
 
 class AnswerRules:
@@ -26,7 +30,7 @@ class AnswerRules:
 
     def __init__(self, output_type: Any, checks: Sequence[Check]) -> None:  # Any: whatever pydantic can validate
         self._output_type = output_type
-        self._checks = tuple(checks)
+        self._checks = tuple(_checked(check) for check in checks)
         if output_type is not None:
             _ = self.schema
 
@@ -37,9 +41,9 @@ class AnswerRules:
 
         try:
             return TypeAdapter(self._output_type)
-        except PydanticUserError as error:
+        except (PydanticUserError, SyntaxError, NameError, TypeError) as error:
             raise ConfigurationError(
-                f"output_type {self._output_type!r} is no type that pydantic can validate: {error.message}",
+                f"output_type {self._output_type!r} is no type that pydantic can validate: {error}",
                 hint="give a class, a dataclass, a pydantic model, or a typing construct such as list[int]",
             ) from error
 
@@ -79,7 +83,7 @@ class AnswerRules:
             if isinstance(answer, str):  # a model without structured answers writes JSON as text
                 try:
                     return self._adapter.validate_python(json.loads(answer))
-                except (ValidationError, ValueError):
+                except (ValidationError, ValueError, RecursionError):
                     pass
             problems = "; ".join(
                 f"{'.'.join(map(str, e['loc'])) or 'answer'}: {e['msg']}" for e in first.errors(include_url=False)[:5]
@@ -89,12 +93,35 @@ class AnswerRules:
     async def _ask(self, check: Check, value: Any) -> None:
         name = getattr(check, "__name__", type(check).__name__)
         try:
-            verdict = check(value)
-            if inspect.isawaitable(verdict):
-                verdict = await verdict
-        except Exception as error:  # a check refuses by raising whatever it likes
+            if inspect.iscoroutinefunction(check):
+                verdict: object = await check(value)
+            else:
+                # In a thread: a check may block, and may itself run an agent.
+                verdict = await anyio.to_thread.run_sync(check, value)
+                if inspect.isawaitable(verdict):
+                    verdict = await verdict
+        except (Exception, SystemExit) as error:  # a check refuses by raising whatever it likes
             raise OutputError(f"{name}: {error or type(error).__name__}") from error
-        if verdict is False:
-            raise OutputError(f"it failed the check {name!r}")
         if isinstance(verdict, str) and verdict:
             raise OutputError(verdict)
+        if verdict is not None and not verdict:
+            raise OutputError(f"it failed the check {name!r}")
+
+
+def _checked(check: Check) -> Check:
+    """Refuse here what would look like a refusal of every answer later."""
+    if not callable(check):
+        raise ConfigurationError(
+            f"the final answer check {check!r} is no function", hint="give functions of the answer"
+        )
+    try:
+        inspect.signature(check).bind(object())
+    except TypeError as error:
+        name = getattr(check, "__name__", type(check).__name__)
+        raise ConfigurationError(
+            f"the final answer check {name!r} cannot be called with the answer alone: {error}",
+            hint="a check takes one argument",
+        ) from error
+    except ValueError:
+        pass  # built-in functions without a signature
+    return check

@@ -6,19 +6,21 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Unpack
 
 from wherry.agents import prompts
-from wherry.agents.acting import INLINE_BYTES, PREVIEW_CHARS, Outcome, announce, perform, unknown_tool
+from wherry.agents.acting import PREVIEW_CHARS, Outcome, announce, perform, unknown_tool
 from wherry.agents.agent import Agent, AgentOptions
 from wherry.agents.loop import Turn
 from wherry.agents.reply import UnreadableReplyError, code_of
-from wherry.agents.run import Run
-from wherry.errors import ToolError
+from wherry.agents.run import Order, Run
+from wherry.errors import ConfigurationError, ToolError
 from wherry.journal import EventType
 from wherry.messages import JSON, Message, ToolSchema, canonical
 from wherry.models import Model, ModelProfile, ModelReply
-from wherry.sandbox import Execution, Session, get_sandbox
+from wherry.sandbox import Execution, Sandbox, Session, get_sandbox
 from wherry.tools import Tool, as_json, as_text
 from wherry.tools.builtin import read_artifact
 
+LARGEST_INPUT = 7 << 20
+"""Bytes of JSON that one input may take: what a frame to the sandbox holds, with room for the rest."""
 LARGEST_VALUE = 4 << 20
 """Bytes of JSON that a tool may hand into a snippet; more is kept as an artifact, and the snippet gets a handle."""
 
@@ -51,11 +53,32 @@ class CodeAgent(Agent):
         **options: Unpack[AgentOptions],
     ) -> None:
         super().__init__(tools, model, **options)
-        self.sandbox = get_sandbox(sandbox, packages=tuple(authorized_imports))
+        self._sandbox = sandbox
+        self._packages = tuple(authorized_imports)
+        self._tier = self.sandbox.tier
+
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where snippets run. Looked up each time: after a fork, the parent's is of no use to the child."""
+        return get_sandbox(self._sandbox, packages=self._packages)
 
     @property
     def tier(self) -> str | None:
-        return self.sandbox.tier
+        return self._tier
+
+    def check_order(self, order: Order) -> None:
+        taken = {*self.tools, *self.managed_agents, "final_answer"} & order.inputs.keys()
+        if taken:
+            raise ConfigurationError(
+                f"the input {min(taken)!r} has the name of a tool or a managed agent", hint="give it another name"
+            )
+        for name, value in order.inputs.items():
+            size = len(canonical(as_json(value)))
+            if size > LARGEST_INPUT:
+                raise ConfigurationError(
+                    f"the input {name!r} takes {size:,} bytes; at most {LARGEST_INPUT:,} can become a variable",
+                    hint="write it to a file and pass that as `files=`",
+                )
 
     def hidden_tools(self) -> Sequence[Tool]:
         # A function costs no tokens until a preview names it, so code agents are not told of it in advance.
@@ -110,6 +133,7 @@ class CodeAgent(Agent):
             ok=execution.ok,
             kind=execution.kind,
             stdout=execution.stdout[:PREVIEW_CHARS],
+            stderr=execution.stderr[:PREVIEW_CHARS],
             value=as_text(execution.value)[:PREVIEW_CHARS] if execution.has_value else None,
             error=execution.error[:PREVIEW_CHARS],
             seconds=round(execution.seconds, 6),
@@ -125,8 +149,9 @@ class CodeAgent(Agent):
         if held is None or not held.alive:
             if held is not None:
                 await held.close()
+            sandbox = self.sandbox
             variables = {name: as_json(value) for name, value in run.order.inputs.items()}
-            run.sandbox = held = await self.sandbox.open(tools=names, variables=variables, files=run.order.files)
+            run.sandbox = held = await sandbox.open(tools=names, variables=variables, files=run.order.files)
         return held
 
 
@@ -147,12 +172,11 @@ async def _call_from_code(run: Run, name: str, args: Sequence[Any], kwargs: dict
 
 def _handed_in(run: Run, outcome: Outcome) -> JSON:
     value = as_json(outcome.value)
-    if isinstance(value, str | int | float | bool | None) and len(str(value)) < INLINE_BYTES:
+    if outcome.ref is None:
         return value
-    data = canonical(value)
-    if len(data) <= LARGEST_VALUE:
+    kept = run.store.artifacts.info(outcome.ref)
+    if kept.bytes <= LARGEST_VALUE:
         return value
-    kept = run.store.artifacts.put(data, media_type="application/json", run_id=run.journal.run_id)
     return {"artifact": kept.ref, "bytes": kept.bytes, "head": as_text(outcome.value)[:500]}
 
 
@@ -160,6 +184,8 @@ def _observation(execution: Execution) -> str:
     parts: list[str] = []
     if execution.stdout:
         parts.append(f"Output:\n{execution.stdout.rstrip()}")
+    if execution.stderr:
+        parts.append(f"Standard error:\n{execution.stderr.rstrip()}")
     if execution.ok and execution.has_value and execution.value is not None:
         parts.append(f"Value: {as_text(execution.value)}")
     if not execution.ok:

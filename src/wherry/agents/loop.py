@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Protocol
 
 from wherry.agents import prompts
@@ -27,6 +27,18 @@ class Turn:
     answer_call: str | None = None
     """The call of `final_answer`, where the answer came by one: it is owed a result."""
 
+    def closed(self, verdict: str) -> Sequence[Message]:
+        """The messages, with what became of the answer: as the call's result, else in the last user's message.
+
+        Not as a user's message of its own behind another: many chat templates refuse two of them in a row.
+        """
+        if self.answer_call is not None:
+            return [*self.messages, Message("tool", verdict, tool_call_id=self.answer_call, name="final_answer")]
+        if not self.messages:
+            return [Message("user", verdict)]
+        *before, last = self.messages
+        return [*before, replace(last, content=f"{last.content}\n{verdict}")]
+
 
 class Acts(Protocol):
     """How a kind of agent turns a reply into acts, and acts into observations."""
@@ -40,18 +52,19 @@ async def play(run: Run, acts: Acts) -> tuple[RunStatus, Any]:
         run.step += 1
         reply = await run.ask()
         turn = await acts.act(run, reply)
-        for message in turn.messages:
-            await run.tell(message)
         if run.fatal is not None:
             raise run.fatal
-        if turn.answered:
-            try:
-                answer = await run.rules.accept(turn.answer)
-            except OutputError as refusal:
-                await run.tell(_result_of(turn, prompts.check_failed(refusal.message)))
-            else:
-                await run.tell(_result_of(turn, "Answer accepted."))
-                return RunStatus.COMPLETED, answer
+        if not turn.answered:
+            await _tell(run, turn.messages)
+            continue
+        try:
+            answer = await run.rules.accept(turn.answer)
+        except OutputError as refusal:
+            await _tell(run, turn.closed(prompts.check_failed(refusal.message)))
+        else:
+            run.spoken = turn.answer_call is None and not turn.messages
+            await _tell(run, turn.messages if turn.answer_call is None else turn.closed("Answer accepted."))
+            return RunStatus.COMPLETED, answer
     return RunStatus.MAX_STEPS, await _last_word(run)
 
 
@@ -67,7 +80,6 @@ async def _last_word(run: Run) -> Any:
         return None
 
 
-def _result_of(turn: Turn, text: str) -> Message:
-    if turn.answer_call is None:
-        return Message("user", text)
-    return Message("tool", text, tool_call_id=turn.answer_call, name="final_answer")
+async def _tell(run: Run, messages: Sequence[Message]) -> None:
+    for message in messages:
+        await run.tell(message)

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import anyio
 from anyio.from_thread import BlockingPortal
@@ -29,19 +29,25 @@ def call(function: Callable[[], Awaitable[T]]) -> T:
     """
     ended = threading.Event()
 
-    async def whole() -> T:
+    async def whole() -> tuple[T | None, BaseException | None]:
+        # Handed over as a value: a SystemExit or KeyboardInterrupt of a user's code would end the loop of all runs.
         try:
-            return await function()
+            return await function(), None
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - raised again below
+            return None, error
         finally:
             ended.set()
 
-    future: Future[T] = _running().start_task_soon(whole)
+    future = _running().start_task_soon(whole)
     try:
-        return future.result()
+        value, error = future.result()
     except BaseException:
         if not ended.is_set() and future.cancel():  # a cancelled future is done at once; its task is not
             ended.wait()
         raise
+    if error is not None:
+        raise error
+    return cast("T", value)
 
 
 def _running() -> BlockingPortal:

@@ -14,7 +14,7 @@ from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
 from wherry.errors import ModelError, WherryError
 from wherry.journal import EventType, RunJournal
-from wherry.messages import Message, ToolCall
+from wherry.messages import Message, ToolCall, Usage
 from wherry.models import Model, ModelProfile, ModelReply, ModelRequest
 from wherry.sandbox import Session
 from wherry.tools import ToolContext
@@ -53,6 +53,8 @@ class Run:
     context: ToolContext
     step: int = 0
     calls: int = 0
+    spoken: bool = False
+    """Whether the answer is the model's last message as it stands, and so in the conversation already."""
     warnings: list[str] = field(default_factory=list[str])
     sandbox: Session | None = None
     """The code agent's session, once a snippet has run."""
@@ -85,9 +87,14 @@ class Run:
         started = time.monotonic()
         try:
             reply = await self.model.complete(ModelRequest(fitted.messages, tools, max_output=fitted.max_output))
-        except ModelError as error:
-            journal.record(EventType.MODEL_FAILED, step=self.step, kind=error.kind, message=error.message[:2000])
-            raise
+        except Exception as raised:
+            error = raised if isinstance(raised, WherryError) else _of_a_model(raised)
+            kind = error.kind if isinstance(error, ModelError) else type(error).__name__
+            journal.record(EventType.MODEL_FAILED, step=self.step, kind=kind, message=error.message[:2000])
+            self.meter.add(Usage(requests=1, seconds=time.monotonic() - started))
+            if error is raised:
+                raise
+            raise error from raised
         said = 0 if reply.usage else self.window.counter.text(reply.text)
         usage = usage_of(reply, fitted.tokens, said, time.monotonic() - started, self.profile)
         self.meter.add(usage)
@@ -130,6 +137,11 @@ class Run:
             removed=sorted(before.keys() - after.keys()),
             changed=sorted(name for name in after.keys() & before.keys() if after[name] != before[name]),
         )
+
+
+def _of_a_model(error: Exception) -> ModelError:
+    """What a user's own model raised, as what a model raises."""
+    return ModelError(f"the model raised {type(error).__name__}: {error}")
 
 
 def _with_ids(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:

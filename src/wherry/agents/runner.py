@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from wherry.agents import prompts
-from wherry.agents.active import cancellable
+from wherry.agents.active import cancellable, in_session
 from wherry.agents.agent import Agent
 from wherry.agents.loop import play
 from wherry.agents.managed import delegate
@@ -52,20 +52,27 @@ async def execute(
     """Run an agent to its end.
 
     Raises:
+        ConfigurationError: the order is none that this agent can take; nothing was recorded.
         WherryError: what ended the run, with its `run_id`. The journal has it too.
     """
+    agent.check_order(order)
+    with in_session(agent.store if parent is None else parent.store, order.session):
+        return await _execute(agent, order, subscribers, parent)
+
+
+async def _execute(agent: Agent, order: Order, subscribers: Sequence[Subscriber], parent: Run | None) -> RunResult:
     model = parent.model if parent is not None and agent.model is None else agent.resolved_model()
     if parent is None:
         journal = Journal.start(agent.store, agent=agent.name or "agent", subscribers=subscribers)
         frame = _Frame(agent, order, journal, agent.store, None, Meter())
     else:
-        journal = _called(parent, agent, order)
+        journal = await _called(parent, agent, order)
         frame = _Frame(agent, order, journal, parent.store, parent, Meter(parent.meter))
     status, output = RunStatus.CANCELLED, None
     try:
         with cancellable(journal.run_id):
-            _record_start(frame, model.profile)
-            frame.run = await _open(frame, model)
+            profile = await _prepared(frame, model)
+            frame.run = await _open(frame, model, profile)
             with use_context(frame.run.context):
                 status, output = await play(frame.run, agent)
     except BaseException as error:
@@ -77,18 +84,34 @@ async def execute(
     return await _finish(frame, status, output, None)
 
 
-def _called(parent: Run, agent: Agent, order: Order) -> RunJournal:
+async def _called(parent: Run, agent: Agent, order: Order) -> RunJournal:
     name = agent.name or "managed_agent"
     journal = parent.journal.child(name)
     parent.journal.record(
         EventType.AGENT_CALLED, step=parent.step, name=name, run_id=journal.run_id, task=order.task[:2000]
     )
+    await parent.journal.commit()  # what is about to happen is durable before it happens
     return journal
 
 
-async def _open(frame: _Frame, model: Model) -> Run:
+async def _prepared(frame: _Frame, model: Model) -> ModelProfile:
+    """The model's profile once it is ready. The run's start is recorded as soon as it can be said what it runs on."""
+    early = not isinstance(model, Prepared) or (bool(model.profile.name) and model.profile.window is not None)
+    if early:
+        _record_start(frame, model.profile)
+    try:
+        profile = await model.prepare() if isinstance(model, Prepared) else model.profile
+    except BaseException:
+        if not early:
+            _record_start(frame, model.profile)
+        raise
+    if not early:
+        _record_start(frame, profile)
+    return profile
+
+
+async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
     agent, order, journal, store = frame.agent, frame.order, frame.journal, frame.store
-    profile = await model.prepare() if isinstance(model, Prepared) else model.profile
     agent.check_model(profile)
     context = ToolContext(journal.run_id, agent.name or "agent", order.session, store)
     run: Run
@@ -151,18 +174,26 @@ async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseExce
         steps=run.step if run else 0,
         warnings=tuple(run.warnings) if run else (),
     )
+    failure = error
     with anyio.CancelScope(shield=True):
         if run is not None and run.sandbox is not None:
             await run.sandbox.close()
-        if run is not None:
-            await _leave_session(run, result)
-        _record_end(frame, result, error)
+        try:
+            if run is not None:
+                await _leave_session(run, result)
+            ref = _kept_output(frame, output)
+        except StoreError as broken:
+            ref = None
+            if error is None:
+                failure, result = broken, replace(result, output=None, status=RunStatus.FAILED)
+        _record_end(frame, result, ref, failure)
         try:
             await journal.commit()
-        except StoreError:
-            if error is None:
-                raise
-            # The store may be what ended the run; the first error says more than this one.
+        except StoreError as broken:
+            failure = failure or broken
+    if failure is not None and failure is not error:  # closing failed; an error of the run itself says more
+        _explain(failure, frame)
+        raise failure
     return result
 
 
@@ -170,16 +201,23 @@ async def _leave_session(run: Run, result: RunResult) -> None:
     """Keep where the conversation stands, if the run left it in order."""
     if run.order.session is None or result.status not in (RunStatus.COMPLETED, RunStatus.MAX_STEPS):
         return
-    if result.status is RunStatus.COMPLETED:
+    if result.status is RunStatus.COMPLETED and not run.spoken:
         await run.window.append(Message("assistant", as_text(result.output)))
     run.store.save_session(run.order.session, canonical(run.window.state()))
 
 
-def _record_end(frame: _Frame, result: RunResult, error: BaseException | None) -> None:
+def _kept_output(frame: _Frame, output: Any) -> str | None:
+    """The reference of the artifact that holds an output which is too large for its event."""
+    if len(as_text(output)) <= OUTPUT_CHARS:
+        return None
+    if isinstance(output, str):
+        return _kept(frame.store, frame.journal, output)
+    data = canonical(as_json(output))
+    return frame.store.artifacts.put(data, media_type="application/json", run_id=frame.journal.run_id).ref
+
+
+def _record_end(frame: _Frame, result: RunResult, ref: str | None, error: BaseException | None) -> None:
     text = as_text(result.output)
-    ref = None
-    if len(text) > OUTPUT_CHARS:
-        ref = _kept(frame.store, frame.journal, text)
     usage = result.usage.to_json()
     frame.journal.record(
         EventType.RUN_FINISHED,
@@ -259,6 +297,10 @@ def _explain(error: BaseException, frame: _Frame) -> None:
     if error.run_id is None:
         error.run_id = frame.journal.run_id
     run = frame.run
+    if frame.parent is None and error.run_id != frame.journal.run_id:
+        # The caller knows the run that it started; the one below it that failed is part of the diagnosis.
+        error.diagnosis = {**(error.diagnosis or {}), "failed_run": error.run_id}
+        error.run_id = frame.journal.run_id
     if error.diagnosis is None:
         error.diagnosis = {
             "error": type(error).__name__,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Unpack
+from typing import ClassVar, Unpack, cast
 
 import anyio
 
 from wherry.agents import prompts
-from wherry.agents.acting import announce, perform
+from wherry.agents.acting import announce, perform, refuse
 from wherry.agents.agent import Agent, AgentOptions
 from wherry.agents.loop import Turn
-from wherry.agents.run import Run
+from wherry.agents.run import Order, Run
 from wherry.errors import ConfigurationError
 from wherry.messages import Message, ToolCall, ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
@@ -19,6 +19,7 @@ from wherry.models.tool_arguments import argument_error
 from wherry.tools import Tool
 from wherry.tools.builtin import final_answer_schema, read_artifact
 
+CUT = "Your reply was cut off: it reached the most tokens a reply may have. Answer in fewer words, or call a tool."
 EMPTY = "Your reply was empty. Call a tool, or call final_answer with the answer."
 
 
@@ -44,8 +45,8 @@ class ToolCallingAgent(Agent):
         **options: Unpack[AgentOptions],
     ) -> None:
         super().__init__(tools, model, **options)
-        if parallel_tools < 1:
-            raise ConfigurationError(f"parallel_tools is {parallel_tools}; it must be at least 1")
+        if not isinstance(cast("object", parallel_tools), int) or parallel_tools < 1:
+            raise ConfigurationError(f"parallel_tools is {parallel_tools!r}", hint="give a whole number from 1")
         self.parallel_tools = parallel_tools
 
     def hidden_tools(self) -> Sequence[Tool]:
@@ -56,6 +57,13 @@ class ToolCallingAgent(Agent):
         return prompts.tools_system(
             examples=profile.worked_examples.get("tools", ""), instructions=self.instructions or ""
         )
+
+    def check_order(self, order: Order) -> None:
+        if order.files:
+            raise ConfigurationError(
+                "a ToolCallingAgent has no working folder to copy `files` to",
+                hint="give their contents as `inputs`, or use a CodeAgent",
+            )
 
     def native(self, schemas: Sequence[ToolSchema]) -> Sequence[ToolSchema]:
         own = {schema.name for schema in schemas}
@@ -72,6 +80,8 @@ class ToolCallingAgent(Agent):
     async def act(self, run: Run, reply: ModelReply) -> Turn:
         if not reply.tool_calls:
             text = reply.text.strip()
+            if reply.finish_reason == "length":
+                return Turn([Message("user", CUT)])
             return Turn(answered=True, answer=text) if text else Turn([Message("user", EMPTY)])
         ending = next((call for call in reply.tool_calls if call.name == "final_answer"), None)
         calls = [call for call in reply.tool_calls if call is not ending]
@@ -86,10 +96,15 @@ class ToolCallingAgent(Agent):
         return Turn(results, answered=True, answer=ending.arguments["answer"], answer_call=ending.id)
 
     async def _perform_all(self, run: Run, calls: Sequence[ToolCall]) -> list[Message]:
-        texts = [f"Error: {problem}" if (problem := argument_error(call)) else "" for call in calls]
-        ready = [number for number, text in enumerate(texts) if not text]
-        for number in ready:
-            announce(run, calls[number].name, calls[number].id, calls[number].arguments)
+        texts = [""] * len(calls)
+        ready: list[int] = []
+        for number, call in enumerate(calls):
+            problem = argument_error(call)
+            if problem is None:
+                announce(run, call.name, call.id, call.arguments)
+                ready.append(number)
+            else:
+                texts[number] = refuse(run, call.name, call.id, call.arguments, problem).text
         await run.journal.commit()  # what is about to happen is durable before it happens
 
         async def one(number: int) -> None:

@@ -124,9 +124,14 @@ class Tool:
             return await self._await(result) if inspect.isawaitable(result) else result
         except OutOfTimeError:
             raise self._late() from None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the run is being cancelled
+            raise ToolError("CancelledError: the tool was cancelled by something of its own") from error
         except WherryError:
             raise  # a ToolError is told to the model; what wherry itself ran into (store, model) ends the run
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
             # SystemExit too: a library that calls sys.exit() must not take the program along.
             raise ToolError(_told(error)) from error
 
