@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -133,6 +134,8 @@ class Tool:
             raise  # a ToolError is told to the model; what wherry itself ran into (store, model) ends the run
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             # SystemExit too: a library that calls sys.exit() must not take the program along.
+            if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+                raise  # Ctrl-C comes to the main thread only; elsewhere somebody raised it by hand
             raise ToolError(_told(error)) from error
 
     def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
