@@ -312,3 +312,18 @@ def test_unsafe_is_said_on_every_run(store: Store) -> None:
     result = agent.run("go")
     assert result.output == 1
     assert any("unsafe" in warning for warning in result.warnings)
+
+
+def test_the_final_answer_may_be_named_answer(store: Store) -> None:
+    assert agent_of([snippet("final_answer(answer=3)")], store).run("go").output == 3
+
+
+def test_a_final_answer_that_is_too_large_is_told_to_the_model(store: Store) -> None:
+    agent = agent_of([snippet("final_answer('a' * 9_000_000)"), snippet("final_answer('a part')")], store)
+    assert agent.run("go").output == "a part"
+    assert "larger than 7 MiB" in last_message(agent)
+
+
+def test_an_integer_that_cannot_be_passed_is_an_error_in_the_snippet(store: Store) -> None:
+    code = "try:\n    double(10**5000)\nexcept Exception as e:\n    final_answer(str(e))"
+    assert "bits" in str(agent_of([snippet(code)], store).run("go").output)

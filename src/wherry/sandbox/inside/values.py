@@ -84,6 +84,8 @@ class _Converter:
 
     def _integer(self, value: int) -> int | str:
         if value.bit_length() > 12_000:  # Python refuses to print integers of over 4,300 digits
+            if self.strict:
+                raise TypeError(f"an integer of {value.bit_length():,} bits is too large to be passed")
             return f"<an integer of {value.bit_length():,} bits>"
         self._take(value.bit_length() // 3 + 2)
         return value

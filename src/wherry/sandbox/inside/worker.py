@@ -157,9 +157,17 @@ class Worker:
                 self.spare = None
         return {"kind": kind, "error": text}
 
-    def _final_answer(self, value: object = None) -> NoReturn:
+    def _final_answer(self, value: object = None, **named: object) -> NoReturn:
         if not self.final:
-            answer = self._value(value)
+            # The tool of the same name calls its argument `answer`, and models mix the two up.
+            if named:
+                if value is not None or named.keys() != {"answer"}:
+                    raise TypeError("final_answer takes one value")
+                value = named["answer"]
+            try:
+                answer = values.to_json(value, strict=False)
+            except values.ValueTooLargeError as error:
+                raise ValueError(f"{error}: give a part of it as the final answer, or what was found in it") from None
             self.final = True
             self.channel.send({"t": "final", "value": answer})
         raise FinalAnswer
