@@ -95,7 +95,7 @@ class Run:
             if error is raised:
                 raise
             raise error from raised
-        said = 0 if reply.usage else self.window.counter.text(reply.text)
+        said = 0 if reply.usage else self.window.counter.message(reply.message())
         usage = usage_of(reply, fitted.tokens, said, time.monotonic() - started, self.profile)
         self.meter.add(usage)
         if reply.usage is not None:
