@@ -74,14 +74,19 @@ async def measure() -> dict[str, float]:
     results["the same, wall ms"] = wall / SESSIONS * 1e3
     results["sessions a second, one after another"] = SESSIONS / wall
 
-    async def each(code: str, times: int = SNIPPETS) -> float:
-        started = time.perf_counter()
+    async def each(code: str, times: int = SNIPPETS, *, pause: bool = False) -> float:
+        waited = 0.0
         for _ in range(times):
+            started = time.perf_counter()
             await first.run(code, call_tool=tool)
-        return (time.perf_counter() - started) / times * 1e3
+            waited += time.perf_counter() - started
+            if pause:
+                await asyncio.sleep(0)  # the session is stopped as soon as the loop turns, and started again
+        return waited / times * 1e3
 
     plain = await each("x = 1 + 1")
-    results["snippet in a live session, wall ms"] = plain
+    results["snippet right after another, wall ms"] = plain
+    results["snippet in a session that was stopped, wall ms"] = await each("x = 1 + 1", pause=True)
     results["tool call round trip, wall ms"] = (await each("for _ in range(50): tool()", 20) - plain) / 50
 
     before = set(inside(os.getpid()))

@@ -80,6 +80,32 @@ async def test_c_loop_that_never_looks_up_is_killed(session: Session) -> None:
         await session.run("1", call_tool=answer)
 
 
+async def test_snippet_that_was_told_to_stop_gains_no_time_by_calling_a_tool(session: Session) -> None:
+    code = "import time\ntry: time.sleep(60)\nexcept BaseException: pass\necho()\nwhile True: pass"
+    with anyio.fail_after(20):
+        stuck = await session.run(code, call_tool=answer)
+    assert stuck.kind == "timeout"
+    assert not session.alive
+
+
+async def test_threads_that_were_left_over_stand_still_between_snippets(run: Run) -> None:
+    code = """
+import threading, time
+count = 0
+def spin():
+    global count
+    while True: count += 1
+threading.Thread(target=spin, daemon=True).start()
+"""
+    await run(code)
+    before = (await run("count")).value
+    await asyncio.sleep(0.3)  # not a wait for something to happen: what is tested is that nothing does
+    spent = (await run("time.process_time()")).value
+    assert isinstance(before, int)
+    assert isinstance(spent, float)
+    assert spent < 0.25
+
+
 async def test_wall_clock_stands_while_the_host_answers(session: Session) -> None:
     async def slow(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
         await asyncio.sleep(2.2)  # over the limit of two seconds: what is tested is time itself

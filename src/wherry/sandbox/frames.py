@@ -121,7 +121,7 @@ def parse(body: bytes) -> Frame:
         FrameError: it is none.
     """
     try:
-        raw: object = json.loads(body.decode("utf-8"), parse_constant=_not_json, parse_float=_finite)
+        raw: object = _DECODER.decode(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
         raise FrameError(f"no JSON: {str(error)[:100]}") from None
     if not isinstance(raw, dict):
@@ -151,6 +151,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):  # `1e999` is valid JSON, and infinite in Python
         raise ValueError("a number without a finite value")
     return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_not_json, parse_float=_finite)  # json.loads would make one each time
 
 
 def _check_depth(value: object) -> None:

@@ -6,7 +6,6 @@ Nothing here waits for the inside without a deadline, and nothing that comes fro
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import signal
 import time
@@ -31,7 +30,8 @@ FINAL_SECONDS = 1.0
 """What a snippet has left for its `finally` blocks once it gave its final answer."""
 _FLOOD = 1000
 """Calls over the limit, each answered with an error, after which the session is ended."""
-_READ = 1 << 18
+_READ, _LARGE_READ = 1 << 14, 1 << 18
+"""The buffer of a read is made before it: a large one costs a mapping and its page faults each time."""
 _SEND = 1 << 16
 
 
@@ -46,10 +46,13 @@ class WorkerSession:
         self._tools = list(tools)
         self._loop = asyncio.get_running_loop()
         self._decoder = Decoder()
+        self._read_size = _READ
         self._ended = False
         self._dead = False
         self._frozen = False
         self._paused = False
+        self._listening = False
+        self._rest: asyncio.Handle | None = None
         self._runs = 0
         self._current: _Run | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -69,9 +72,8 @@ class WorkerSession:
         self._runs += 1
         run = _Run(self, self._runs, call_tool)
         self._current = run
-        self._loop.add_reader(self._descriptor, self._on_readable)
+        self._get_ready()
         try:
-            self._thaw()
             execution = await run.perform(code, self._tools)
         except BaseException:
             if not self._dead:
@@ -80,9 +82,8 @@ class WorkerSession:
         finally:
             self._current = None
             run.cancel_timer()
-            if not self._dead:
-                self._loop.remove_reader(self._descriptor)
-        self._freeze()
+            # Not now, but before the loop waits for anything: whoever runs snippet after snippet saves the stops.
+            self._rest = self._loop.call_soon(self._freeze)
         return execution
 
     def interrupt(self) -> None:
@@ -97,8 +98,7 @@ class WorkerSession:
     def kill(self) -> None:
         if not self._dead:
             self._dead = True
-            with contextlib.suppress(ValueError):
-                self._loop.remove_reader(self._descriptor)
+            self._stop_listening()
             self._link.kill()
             self.wake()
 
@@ -127,14 +127,22 @@ class WorkerSession:
         Raises:
             ConnectionError: the session is gone.
         """
-        view = memoryview(data)
-        while view:
-            try:
+        rest = self._send(memoryview(data))
+        self._thaw()  # only now: what wakes up finds something to read, and need not wait once more
+        while rest:
+            await self._writable()
+            rest = self._send(rest)
+
+    def _send(self, view: memoryview) -> memoryview:
+        """Send what fits; gives back the rest."""
+        try:
+            while view:
                 view = view[self._link.sock.send(view[:_SEND]) :]
-            except BlockingIOError:
-                await self._writable()
-            except OSError as error:
-                raise ConnectionError("the session is gone") from error
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise ConnectionError("the session is gone") from error
+        return view
 
     async def _writable(self) -> None:
         self._loop.add_writer(self._descriptor, self.wake)
@@ -169,31 +177,43 @@ class WorkerSession:
                 raise ConnectionError("the session ended")
             if self._paused:
                 self._paused = False
-                self._loop.add_reader(self._descriptor, self._on_readable)
+                self._get_ready()
             await self.wait()
 
     def _on_readable(self) -> None:
         if self._decoder.full:  # no more before what is here was looked at; only a flood gets here
             self._paused = True
-            self._loop.remove_reader(self._descriptor)
+            self._stop_listening()
             self.wake()
             return
         try:
-            data = self._link.sock.recv(_READ)
+            data = self._link.sock.recv(self._read_size)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         if data:
+            self._read_size = _LARGE_READ if len(data) == self._read_size else _READ
             self._decoder.feed(data)
         else:
             self._ended = True
-            self._loop.remove_reader(self._descriptor)
+            self._stop_listening()
         self.wake()
 
+    def _get_ready(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+        if not self._listening:
+            self._listening = True
+            self._loop.add_reader(self._descriptor, self._on_readable)
+
     def _freeze(self) -> None:
-        """Between snippets nothing inside moves: threads that were left over burn nothing."""
+        """Between snippets nothing inside moves, so that threads that were left over burn nothing, and no one listens.
+
+        A loop that listened would also keep a session alive that everybody else has forgotten.
+        """
         if not self._dead:
+            self._stop_listening()
             self._link.signal(signal.SIGSTOP)
             self._frozen = True
 
@@ -201,6 +221,11 @@ class WorkerSession:
         if self._frozen:
             self._link.signal(signal.SIGCONT)
             self._frozen = False
+
+    def _stop_listening(self) -> None:
+        if self._listening:
+            self._listening = False
+            self._loop.remove_reader(self._descriptor)
 
     async def _wind_down(self, run: _Run) -> None:
         """After a cancellation: ask the snippet to stop, and kill it if it does not."""
@@ -219,7 +244,6 @@ class WorkerSession:
                 raise
             else:
                 run.cancel_timer()
-                self._freeze()
 
     async def exit(self) -> Exit | None:
         """How the process ended; None if nobody says so in time."""
@@ -247,6 +271,7 @@ class _Run:
         self._started = time.monotonic()
         self._deadline = self._loop.time() + session.limits.wall_seconds
         self._timer: asyncio.TimerHandle | None = None
+        self._asking = False
         self._stopping = False
         self._killed = False
         self._final: Final | None = None
@@ -276,15 +301,20 @@ class _Run:
 
     def _arm(self) -> None:
         self.cancel_timer()
-        self._timer = self._loop.call_at(self._deadline, self._on_deadline)
+        self._timer = self._loop.call_at(self._deadline, self._on_timer)
 
     def cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _on_deadline(self) -> None:
-        if self._stopping:
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._asking and not self._stopping:
+            return  # the clock stands; `_ask` sets it again
+        if self._loop.time() < self._deadline:
+            self._arm()  # the deadline has moved: setting a timer anew for each tool call would cost more than this
+        elif self._stopping:
             self._killed = True
             self._session.kill()
         else:
@@ -333,17 +363,22 @@ class _Run:
             await self._send({"t": "result", "n": call.number, "error": text})
 
     async def _ask(self, call: Call) -> dict[str, JSON]:
-        """The clock stands while the host works: a managed agent may take minutes."""
-        left = max(self._deadline - self._loop.time(), 0.05)
-        self.cancel_timer()
+        """The clock stands while the host works: a managed agent may take minutes.
+
+        Not once the snippet was told to stop: by calling a tool it would get all the time that it wants.
+        """
+        asked = self._loop.time()
+        self._asking = True
         try:
             return {"value": await self._call_tool(call.name, call.args, call.kwargs)}
         except Exception as error:  # noqa: BLE001  # the contract: whatever a tool raises is told inside
             return {"error": getattr(error, "message", None) or str(error) or type(error).__name__}
         finally:
+            self._asking = False
             if not self._stopping:
-                self._deadline = self._loop.time() + left
-                self._arm()
+                self._deadline += self._loop.time() - asked
+                if self._timer is None:
+                    self._arm()
 
     def _finished(self, done: Done) -> Execution:
         refused = self._session.link.refusals.take()

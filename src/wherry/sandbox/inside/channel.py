@@ -13,6 +13,8 @@ from typing import Any
 
 _LENGTH = struct.Struct("!I")
 MAX_FRAME = 8 << 20
+_READ, _LARGE_READ = 1 << 14, 1 << 18
+"""The buffer of a read is made before it: a large one costs a mapping and its page faults each time."""
 _REASONS = {
     signal.SIGUSR1: "the snippet ran into its time limit and was stopped",
     signal.SIGUSR2: "the snippet was interrupted",
@@ -31,6 +33,8 @@ class Interrupts:
         self.hit = False
         self._masked = False
         self._pending = ""
+        self._thread = threading.get_ident
+        self._main = threading.get_ident()
         for number in _REASONS:
             signal.signal(number, self._on_signal)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -48,11 +52,11 @@ class Interrupts:
         raise SnippetTimeout(_REASONS[signal.Signals(number)])
 
     def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if self._thread() == self._main:
             self._masked = True
 
     def __exit__(self, *_: object) -> None:
-        if threading.current_thread() is threading.main_thread():
+        if self._thread() == self._main:
             self._masked = False
             if self._pending:
                 reason, self._pending = self._pending, ""
@@ -81,10 +85,10 @@ class Channel:
 
     def receive(self) -> dict[str, Any]:
         """The next frame. Waiting can be interrupted, taking bytes cannot: no frame is ever lost in the middle."""
+        size = _READ
         while True:
             if len(self._buffer) >= _LENGTH.size:
-                (size,) = _LENGTH.unpack_from(self._buffer)
-                end = _LENGTH.size + size
+                end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]
                 if len(self._buffer) >= end:
                     with self.interrupts:
                         body = bytes(self._buffer[_LENGTH.size : end])
@@ -92,9 +96,11 @@ class Channel:
                     return self._decode(body)
             self._poll.poll()
             with self.interrupts:
-                data = self._read(self._descriptor, 1 << 18)
+                data = self._read(self._descriptor, size)
                 if not data:
                     self._exit(0)  # the host is gone
+                if len(data) == size:
+                    size = _LARGE_READ
                 self._buffer += data
 
 
