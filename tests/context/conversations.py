@@ -20,7 +20,7 @@ from wherry.context import ContextBudget, ContextWindow
 from wherry.journal import EventType
 from wherry.messages import Message, ToolCall, ToolSchema, digest
 from wherry.models.protocol import ModelProfile
-from wherry.store import open_store
+from wherry.store import Store, open_store
 
 CONTROL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 
@@ -257,6 +257,7 @@ class Recorder:
 
     events: list[tuple[EventType, dict[str, Any]]] = field(default_factory=list[tuple[EventType, dict[str, Any]]])
     kept: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    store: Store | None = None
 
     def record(self, type: EventType, /, **payload: Any) -> None:
         json.dumps(payload)
@@ -282,10 +283,11 @@ def opened(
 ) -> tuple[ContextWindow, Recorder]:
     """A window over a store in memory."""
     recorder = recorder or Recorder()
+    recorder.store = open_store("memory://")  # an open store is closed when nothing holds it
     window = ContextWindow(
         profile=ModelProfile("m", counter=counter, control_tokens=CONTROL),
         budget=budget,
-        artifacts=rest.pop("artifacts", None) or open_store("memory://").artifacts,
+        artifacts=rest.pop("artifacts", None) or recorder.store.artifacts,
         run_id="run",
         record=recorder.record,
         keep=recorder.keep,

@@ -152,9 +152,8 @@ class TokenCounter:
 
     def _json(self, value: Any, indent: int | None = None) -> int:  # Any: JSON
         text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
-        if text.isascii():
+        if text.isascii() or not self._template.escapes:
             return self._text(text)
-        # Some clients and templates write other than ASCII as \uXXXX, which takes far more.
         return max(self._text(text), self._text(json.dumps(value, indent=indent, default=str)))
 
 

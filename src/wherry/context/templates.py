@@ -30,13 +30,17 @@ class ChatTemplate:
     """Once, where there are tools: the instructions on how to call them."""
     tool: int
     """Around one tool's schema."""
+    escapes: bool = True
+    """Whether JSON may be rendered with other than ASCII as \\uXXXX, which takes far more tokens."""
     indent: int | None = None
     """How the template indents a tool's JSON."""
 
 
 # Qwen2.5's template, counted: 5 a message, 11 more around a tool's result, 87 for the instructions on tools. Qwen3's is
 # longer by the thinking block that it may put into the last turns.
-_QWEN = ChatTemplate("qwen3", message=6, tool_result=14, tool_call=16, call_ids=False, request=36, tools=150, tool=4)
+_QWEN = ChatTemplate(
+    "qwen3", message=6, tool_result=14, tool_call=16, call_ids=False, request=16, tools=110, tool=4, escapes=False
+)
 _LLAMA3 = ChatTemplate(
     "llama3", message=6, tool_result=8, tool_call=20, call_ids=False, request=48, tools=150, tool=8, indent=4
 )
