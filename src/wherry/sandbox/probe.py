@@ -107,12 +107,10 @@ def _try(name: str, limits: SandboxLimits) -> JailSandbox:
     try:
         sandbox.wait_until_up()
         sandbox.check()
-    except SandboxUnavailable:
-        sandbox.close_now()
-        raise
     except SandboxError as error:
         sandbox.close_now()
-        raise SandboxUnavailable(f"the tier `{name}` does not work here: {error.message}") from error
+        hint = error.hint if isinstance(error, SandboxUnavailable) else None
+        raise SandboxUnavailable(f"the sandbox tier `{name}` does not work here: {error.message}", hint=hint) from error
     return sandbox
 
 

@@ -13,6 +13,15 @@ CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+_NAMESPACES = {
+    CLONE_NEWNS: "mount",
+    CLONE_NEWCGROUP: "cgroup",
+    CLONE_NEWUTS: "uts",
+    CLONE_NEWIPC: "ipc",
+    CLONE_NEWUSER: "user",
+    CLONE_NEWPID: "pid",
+    CLONE_NEWNET: "net",
+}
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
@@ -54,7 +63,8 @@ def prctl(what: str, option: int, argument: int = 0) -> None:
 
 
 def unshare(flags: int) -> None:
-    _check(_libc.unshare(flags), f"unshare(0x{flags:x})")
+    names = ", ".join(name for flag, name in _NAMESPACES.items() if flags & flag)
+    _check(_libc.unshare(flags), f"no new namespace can be made ({names})")
 
 
 def enter_namespace(handle: int, kind: int) -> None:
