@@ -190,6 +190,19 @@ def test_unknown_options_are_refused(option: str, tmp_path: Path) -> None:
         open_store(f"sqlite:///{tmp_path}/w.db?{option}")
 
 
+@pytest.mark.parametrize("url", [None, "sqlite:///~/w.db"])
+def test_a_user_without_a_home_is_told_what_to_set(url: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)  # a container that runs under an arbitrary user id
+    for name in ("HOME", "XDG_DATA_HOME", "WHERRY_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigurationError, match="no home folder") as refused:
+        open_store(url)
+    assert "WHERRY_STORE" in (refused.value.hint or "")
+
+
 def test_the_environment_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WHERRY_STORE", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))

@@ -41,6 +41,20 @@ def test_an_answer_is_bounded_and_shows_the_right_part(search: CorpusSearch) -> 
     assert "Ucayali joins" in answer
 
 
+def test_a_user_without_a_home_has_the_index_in_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert CorpusSearch(DOCUMENTS).find("population of France")[0][1] == "68 million people"
+    assert [path.suffix for path in tmp_path.rglob("*") if path.is_file()] == [".sqlite"]
+
+
 def test_nothing_found_is_said(search: CorpusSearch) -> None:
     assert search("zebra quagga") == "Nothing found for 'zebra quagga'; try other words."
     assert search("capital of Atlantis").startswith("No document has the word atlantis.\n\n1. ")

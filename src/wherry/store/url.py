@@ -26,7 +26,7 @@ def open_store(url: str | None = None) -> Store:
             URL in the environment variable WHERRY_STORE, else a database in the user's data folder.
 
     Raises:
-        ConfigurationError: The URL is none of these.
+        ConfigurationError: The URL is none of these, or is in the home folder of a user who has none.
         StoreError: The store cannot be opened.
         StoreVersionError: A newer wherry wrote it.
     """
@@ -41,13 +41,27 @@ def open_store(url: str | None = None) -> Store:
     if scheme != "sqlite" or len(place) < 2 or not place.startswith("/"):
         raise ConfigurationError(f"{url!r} names no store", hint=f"write {_FORMS}")
     full, timeout = _options(url, options)
-    return SQLiteStore(Path(place[1:]).expanduser().absolute(), url=url, full=full, timeout=timeout)
+    return SQLiteStore(_without_tilde(Path(place[1:])).absolute(), url=url, full=full, timeout=timeout)
 
 
 def default_path() -> Path:
-    """The database of a user who did not say where: in `$XDG_DATA_HOME`, else in `~/.local/share`."""
+    """The database of a user who did not say where: in `$XDG_DATA_HOME`, else in `~/.local/share`.
+
+    Raises:
+        ConfigurationError: The user has no home folder, as in a container that runs under an arbitrary user id.
+    """
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(data).expanduser() / "wherry" / "wherry.db"
+    return _without_tilde(Path(data)) / "wherry" / "wherry.db"
+
+
+def _without_tilde(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ConfigurationError(
+            f"{str(path)!r} has no place: this user has no home folder",
+            hint=f"set {VARIABLE} to a URL such as `sqlite:////data/wherry.db`, or the variable HOME to a folder",
+        ) from None
 
 
 def _options(url: str, text: str) -> tuple[bool, float]:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, gettempdir
 from threading import Lock
 
 from wherry.errors import ConfigurationError, ToolError
@@ -50,7 +50,7 @@ class CorpusSearch(Tool):
         description: The tool's description for the model.
         corpus: Names the corpus and its version: the index file is found again by it. None: by the documents' content.
         k: Passages of one answer.
-        folder: Where the index is kept; None: the user's cache folder.
+        folder: Where the index is kept; None: the user's cache folder; without a home, the temporary one.
     """
 
     def __init__(
@@ -162,7 +162,10 @@ def query_terms(query: str) -> list[str]:
 
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "wherry" / "corpora"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "wherry" / "corpora"
+    except RuntimeError:  # no home folder: a container that runs under an arbitrary user id
+        return Path(gettempdir()) / f"wherry-{os.getuid()}" / "corpora"
 
 
 def _connect(path: Path) -> sqlite3.Connection:
