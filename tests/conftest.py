@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from wherry.errors import SandboxUnavailable
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With WHERRY_CI=1, fail what is skipped because no sandbox can be had: green must mean that they ran."""
+    report = yield
+    why = None if call.excinfo is None else call.excinfo.value.__context__
+    if report.skipped and isinstance(why, SandboxUnavailable) and os.environ.get("WHERRY_CI") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"WHERRY_CI=1 wants the sandbox's tests to run, and here they cannot: {why.message}"
+    return report
 
 
 @pytest.fixture
