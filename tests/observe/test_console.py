@@ -177,7 +177,8 @@ def test_what_others_wrote_cannot_act(terminal: bool, monkeypatch: pytest.Monkey
     with Console(output, terminal=terminal) as console:
         for event in events:
             console(event)
-        console.answer(HOSTILE)
+        if terminal:
+            console.answer(HOSTILE)
         console.note(HOSTILE)
         console.summary()
     text = output.getvalue()
@@ -187,6 +188,13 @@ def test_what_others_wrote_cannot_act(terminal: bool, monkeypatch: pytest.Monkey
     if not terminal:
         assert "\x1b" not in text
         assert "\r" not in text
+
+
+def test_an_answer_in_a_pipe_is_left_as_it_is() -> None:
+    output = io.StringIO()
+    with Console(output) as console:
+        console.answer("a\tb  \n" + HOSTILE)
+    assert output.getvalue() == f"\na\tb  \n{HOSTILE}\n"
 
 
 def test_two_runs_side_by_side_are_told_apart() -> None:

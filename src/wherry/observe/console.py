@@ -32,7 +32,7 @@ class Console:
 
     On a terminal with colours and a line that says what is being waited for; elsewhere plain lines without any escape
     sequence. An event costs the same whether it is a run's first or its thousandth. Text that models and tools
-    wrote is shown with its control characters spelled out.
+    wrote is shown with its control characters spelled out, but for the answer in a pipe.
 
     Args:
         output: where to; standard output by default.
@@ -76,9 +76,11 @@ class Console:
             self._write([("", [(visible(text), "yellow")])])
 
     def answer(self, text: str) -> None:
-        """The answer, whole."""
+        """The answer, whole: on a terminal as safe as all else, in a pipe as it is, for a program may read it."""
         with self._lock:
-            self._write([EMPTY, *(("", [(row, "bold")]) for row in visible(text).split("\n"))])
+            piped = self._terminal is None and not self._output.isatty()
+            rows = (text if piped else visible(text)).split("\n")
+            self._write([EMPTY, *(("", [(row, "bold")]) for row in rows)], strip=not piped)
 
     def summary(self) -> None:
         """Who spent what, and the id of the run shown last; nothing if no run was shown."""
@@ -137,7 +139,7 @@ class Console:
             rows.insert(0, (inner, [(f"· {visible(event.agent)} ({event.run_id[-4:]})", "dim")]))
         return rows
 
-    def _write(self, rows: Iterable[Row]) -> None:
+    def _write(self, rows: Iterable[Row], *, strip: bool = True) -> None:
         if self.broken:
             return
         try:
@@ -145,8 +147,8 @@ class Console:
                 for guide, line in rows:
                     self._terminal.write(self._fit(guide), [(self._fit(text), style) for text, style in line])
             else:
-                texts = (guide + "".join(text for text, _ in line) for guide, line in rows)
-                self._output.write("".join(f"{self._fit(text).rstrip()}\n" for text in texts))
+                texts = (self._fit(guide + "".join(text for text, _ in line)) for guide, line in rows)
+                self._output.write("".join(f"{text.rstrip() if strip else text}\n" for text in texts))
                 self._output.flush()
         except BrokenPipeError:
             self.broken = True
