@@ -11,17 +11,13 @@ from __future__ import annotations
 import socket
 import sys
 from importlib.util import find_spec
-from pathlib import Path
+
+from factbook import CORPUS, factbook_documents
+from math_tools import PrimeTool, celsius_to_fahrenheit, factorial
 
 from wherry import CodeAgent, LocalModel, Tool, ToolCallingAgent
 from wherry.models import Model
 from wherry.tools.builtin import CorpusSearch, WebSearch, memo
-
-# The command line loads this file by its path, so its neighbours are not on the import path yet.
-sys.path.insert(0, str(Path(__file__).parent))
-
-from factbook import CORPUS, factbook_documents
-from math_tools import PrimeTool, celsius_to_fahrenheit, factorial
 
 
 def make_crew(model: Model | str = "local") -> CodeAgent:

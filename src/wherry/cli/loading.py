@@ -13,6 +13,7 @@ from typing import Literal, cast
 
 from wherry.agents import Agent, CodeAgent, ToolCallingAgent
 from wherry.errors import ConfigurationError, WherryError
+from wherry.store import open_store
 
 Kind = Literal["code", "tools"]
 
@@ -23,7 +24,7 @@ def agent_from(spec: str, *, model: str | None) -> Agent:
     """The agent that `spec` names; a function is called to make it.
 
     A function that has a parameter `model` gets the one that the command names; an agent that was made already gets it
-    in place of its own, as do the agents that it manages.
+    in place of its own, as do the agents that it manages. A file finds its neighbours as `python FILE` would.
 
     Raises:
         ConfigurationError: there is no such file, module or attribute, or it is no agent.
@@ -41,6 +42,16 @@ def agent_from(spec: str, *, model: str | None) -> Agent:
     return found
 
 
+def keep_in(agent: Agent, store: str | None) -> None:
+    """Keep an agent's runs in the store that the command names, whatever store it was made with.
+
+    Raises:
+        ConfigurationError, StoreError: there is no such store, or it cannot be opened.
+    """
+    if store is not None:  # the agents that it manages use the store of the run that calls them
+        agent._store = open_store(store)  # pyright: ignore[reportPrivateUsage]
+
+
 def plain_agent(kind: Kind, *, model: str | None) -> Agent:
     """The agent of a command that names none: with a memo, and with web search where the extra `web` is installed."""
     from wherry.tools.builtin import WebSearch, memo
@@ -53,9 +64,7 @@ def plain_agent(kind: Kind, *, model: str | None) -> Agent:
 
 def _module(where: str) -> ModuleType:
     if not where.endswith(".py") and "/" not in where:
-        folder = str(Path.cwd())
-        if folder not in sys.path:  # as `python -m` does
-            sys.path.insert(0, folder)
+        _import_from(Path.cwd())  # as `python -m` does
         try:
             return import_module(where)
         except ModuleNotFoundError as error:
@@ -64,7 +73,7 @@ def _module(where: str) -> ModuleType:
             raise ConfigurationError(f"there is no module {where!r}", hint=HINT) from None
         except WherryError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _broken(where, error) from error
     path = Path(where)
     if not path.is_file():
@@ -73,15 +82,21 @@ def _module(where: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"{where!r} is no Python file", hint=HINT)
     module = module_from_spec(spec)
+    _import_from(path.resolve().parent)  # as `python FILE` does
     # Registered, so that what looks a class's module up by name (dataclasses, pydantic, pickle) finds it.
     sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
     except WherryError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(where, error) from error
     return module
+
+
+def _import_from(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 
 def _attribute(module: ModuleType, name: str, spec: str) -> object:
@@ -106,7 +121,7 @@ def _made(factory: Callable[..., object], spec: str, model: str | None) -> Agent
         made = factory(model=model) if model is not None and "model" in parameters else factory()
     except WherryError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(spec, error) from error
     if not isinstance(made, Agent):
         raise ConfigurationError(f"{spec!r} made no agent, but a {type(made).__name__}", hint=HINT)
@@ -123,7 +138,7 @@ def _give(agent: Agent, model: str, seen: set[int]) -> None:
             _give(managed, model, seen)
 
 
-def _broken(where: str, error: Exception) -> ConfigurationError:
+def _broken(where: str, error: Exception | SystemExit) -> ConfigurationError:
     line = ""
     trace = error.__traceback__
     while trace is not None:
