@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 AGENTS = '''
@@ -104,6 +105,38 @@ def wants(model="none given"):
     return ToolCallingAgent([], FunctionModel(lambda request: call(1, "final_answer", answer=f"model={model}")))
 
 
+async def _read_a_line(request):
+    import anyio
+    import sys
+    line = await anyio.to_thread.run_sync(sys.stdin.readline)
+    return call(1, "final_answer", answer=line.strip())
+
+
+def reading():
+    return ToolCallingAgent([], FunctionModel(_read_a_line))
+
+
+COLUMNS = "name\\tsize  \\n\\x1b[2Jx\\t1"
+
+
+def columns():
+    return ToolCallingAgent([], ScriptedModel([call(1, "final_answer", answer=COLUMNS)]))
+
+
+def large():
+    answer = {"rows": list(range(30_000))}
+    return ToolCallingAgent([], ScriptedModel([call(1, "final_answer", answer=answer)]))
+
+
+def stored():
+    replies = [call(1, "final_answer", answer="kept")]
+    return ToolCallingAgent([], ScriptedModel(replies), store="sqlite:///own.db")
+
+
+def leaves():
+    raise SystemExit(0)
+
+
 def no_agent():
     return 42
 
@@ -154,10 +187,38 @@ class Command:
             check=False,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def on_a_terminal(self, *arguments: str) -> bytes:
+        """What a terminal would get; it must be all well."""
+        leader, follower = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "wherry", *arguments],
+            cwd=self.folder,
+            env={**self.environment, "TERM": "xterm-256color"},
+            stdin=subprocess.DEVNULL,
+            stdout=follower,
+            stderr=subprocess.PIPE,
+        )
+        os.close(follower)
+        written = b""
+        while True:
+            try:
+                piece = os.read(leader, 65536)
+            except OSError:  # Linux: the other end was closed
+                break
+            if not piece:
+                break
+            written += piece
+        os.close(leader)
+        assert process.stderr is not None
+        with process.stderr:
+            assert process.stderr.read() == b""
+        assert process.wait(timeout=30) == 0
+        return written
+
+    def start(self, *arguments: str, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
         """Under way, in a process group of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "wherry", *arguments],
+            [*prefix, sys.executable, "-m", "wherry", *arguments],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.PIPE,

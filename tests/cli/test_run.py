@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -64,6 +63,56 @@ def test_quiet_prints_the_answer_alone(wherry: Command) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "heard hello\n", "")
 
 
+COLUMNS = "name\tsize  \n\x1b[2Jx\t1"
+
+
+def test_an_answer_in_a_pipe_is_as_the_agent_gave_it(wherry: Command) -> None:
+    assert wherry("run", "x", "--agent", "agents.py:columns", "-q").stdout == f"{COLUMNS}\n"
+    live = wherry("run", "x", "--agent", "agents.py:columns").stdout
+    assert f"\n\n{COLUMNS}\n\n" in live
+    assert wherry("show", live.split()[-1]).stdout == live
+
+
+@pytest.mark.parametrize("quiet", [("-q",), ()])
+def test_an_answer_on_a_terminal_cannot_act(wherry: Command, quiet: tuple[str, ...]) -> None:
+    written = wherry.on_a_terminal("run", "x", "--agent", "agents.py:columns", *quiet)
+    assert b"\x1b[2J" not in written
+    assert b"\\x1b[2Jx" in written
+
+
+def test_a_large_answer_is_the_same_value_as_a_small_one(wherry: Command) -> None:
+    done = wherry("run", "x", "--agent", "agents.py:large", "--json")
+    *_, finished, result = [json.loads(line) for line in done.stdout.splitlines()]
+    assert finished["payload"]["ref"] is not None
+    assert result["output"] == {"rows": list(range(30_000))}
+
+
+def test_the_example_crew_can_be_loaded_from_anywhere(wherry: Command) -> None:
+    example = Path(__file__).parents[2] / "examples" / "crew" / "crew.py"
+    done = wherry("run", "x", "--agent", f"{example}:nobody")
+    assert done.returncode == 2
+    assert "make_crew" in done.stderr
+
+
+def test_the_store_of_the_command_goes_before_the_agents_own(wherry: Command) -> None:
+    command = ("run", "x", "--agent", "agents.py:stored", "-q")
+    assert wherry(*command, "--store", "sqlite:///named.db").returncode == 0
+    assert len(wherry("runs", "--json", "--store", "sqlite:///named.db").stdout.splitlines()) == 1
+    assert not (wherry.folder / "own.db").exists()
+    # The environment's is a default.
+    assert wherry(*command, environment={"WHERRY_STORE": "sqlite:///default.db"}).returncode == 0
+    assert len(wherry("runs", "--json", "--store", "sqlite:///own.db").stdout.splitlines()) == 1
+
+
+def test_a_file_imports_its_neighbours(wherry: Command) -> None:
+    folder = wherry.folder / "sub"
+    folder.mkdir()
+    (folder / "neighbour.py").write_text("from agents import echo\n", encoding="utf-8")
+    (folder / "crew.py").write_text("from neighbour import echo\nagent = echo()\n", encoding="utf-8")
+    done = wherry("run", "hi", "--agent", "sub/crew.py:agent", "-q")
+    assert (done.returncode, done.stdout) == (0, "heard hi\n"), done.stderr
+
+
 def test_a_task_from_standard_input(wherry: Command) -> None:
     done = wherry("run", "-", "--agent", "agents.py:echo", "-q", text="from a pipe")
     assert done.stdout == "heard from a pipe\n"
@@ -105,6 +154,9 @@ def test_agents_and_functions_that_make_them(wherry: Command, agent: str, option
         (("--agent", "agents.py"), "'agents.py' names no agent"),
         (("--agent", "agents.py:number"), "is no agent, but of type int"),
         (("--agent", "agents.py:no_agent"), "made no agent, but a int"),
+        (("--agent", "agents.py:leaves"), "'agents.py:leaves' cannot be loaded: SystemExit: 0"),
+        (("--agent", "script.py:agent"), "'script.py' cannot be loaded: SystemExit: 0"),
+        (("--agent", "script:agent"), "'script' cannot be loaded: SystemExit: 0"),
         (("--agent", "agents.py:broken"), "ZeroDivisionError: in the user's own code"),
         (("--agent", "agents.py:refuses"), "not like this"),
         (("--model", "nonsense"), "'nonsense' names no model"),
@@ -113,6 +165,7 @@ def test_agents_and_functions_that_make_them(wherry: Command, agent: str, option
     ],
 )
 def test_what_the_user_got_wrong_is_said_with_code_2(wherry: Command, arguments: tuple[str, ...], said: str) -> None:
+    (wherry.folder / "script.py").write_text("import sys\nsys.exit(0)\n", encoding="utf-8")
     done = wherry("run", "task", *arguments)
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
@@ -199,6 +252,46 @@ def test_a_signal_cancels_the_run_and_the_journal_says_so(
         os.killpg(process.pid, 0)
 
 
+def test_what_nohup_started_outlives_its_terminal(wherry: Command) -> None:
+    process = wherry.start("run", "wait", "--agent", "agents.py:reading", prefix=["nohup"])
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "step 1" in line:
+            break
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate("still here\n", timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert "\nstill here\n" in out
+
+
+def test_after_a_run_signals_do_what_they_did_before(wherry: Command) -> None:
+    code = """if True:
+        import asyncio, signal
+        from agents import echo
+        from wherry.cli.running import Playing
+
+        def mine(number, frame):
+            pass
+
+        signal.signal(signal.SIGTERM, mine)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        asyncio.run(Playing(echo(), "x").follow())
+        assert signal.getsignal(signal.SIGTERM) is mine
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=wherry.folder,
+        env=wherry.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_when_the_reader_goes_the_run_is_cancelled(wherry: Command) -> None:
     process = wherry.start("run", "talk", "--agent", "agents.py:talkative")
     assert process.stdout is not None
@@ -230,32 +323,11 @@ def test_an_unexpected_error_is_one_line_and_a_file(wherry: Command) -> None:
     assert "Traceback" in path.read_text(encoding="utf-8")
     shown = wherry("--debug", "run", "task", "--agent", "agents.py:agent")
     assert "Traceback" in shown.stderr
+    last = json.loads(wherry("run", "task", "--agent", "agents.py:agent", "--json").stdout.splitlines()[-1])
+    assert (last["type"], last["error"], last["message"]) == ("error", "KeyError", "'odd'")
 
 
 def test_on_a_terminal_it_is_in_colour_and_the_waiting_line_is_gone_at_the_end(wherry: Command) -> None:
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "wherry", "run", "Add.", "--agent", "agents.py:crew"],
-        cwd=wherry.folder,
-        env={**wherry.environment, "TERM": "xterm-256color"},
-        stdin=subprocess.DEVNULL,
-        stdout=follower,
-        stderr=subprocess.PIPE,
-    )
-    os.close(follower)
-    written = b""
-    while True:
-        try:
-            piece = os.read(leader, 65536)
-        except OSError:  # Linux: the other end was closed
-            break
-        if not piece:
-            break
-        written += piece
-    os.close(leader)
-    assert process.stderr is not None
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait(timeout=30) == 0
+    written = wherry.on_a_terminal("run", "Add.", "--agent", "agents.py:crew")
     assert b"\x1b[" in written
     assert b"\x1b[?25h" in written[written.rindex(b"\x1b[?25l") :], "the cursor is shown again"

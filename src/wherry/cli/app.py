@@ -106,6 +106,7 @@ def run(
             kind=kind.value,
             max_steps=max_steps,
             session=session,
+            store=_named(context, store),
             output="json" if as_json else "answer" if quiet else "live",
         )
 
@@ -129,7 +130,14 @@ def chat(
     def body() -> Exit:
         from wherry.cli.chatting import converse
 
-        return converse(agent=agent, model=model, kind=kind.value, max_steps=max_steps, session=session)
+        return converse(
+            agent=agent,
+            model=model,
+            kind=kind.value,
+            max_steps=max_steps,
+            session=session,
+            store=_named(context, store),
+        )
 
     _end(context, body, store=store)
 
@@ -220,24 +228,37 @@ def start() -> None:
     app()
 
 
+def _named(context: typer.Context, store: str | None) -> str | None:
+    """The store that `--store` names; the one of the environment is a default, which an agent's own goes before."""
+    source = context.get_parameter_source("store")
+    return store if source is not None and source.name == "COMMANDLINE" else None
+
+
 def _end(context: typer.Context, body: Callable[[], Exit], *, store: str | None = None, as_json: bool = False) -> None:
     """Do a command and end the process with its exit code; whatever goes wrong is told without a traceback."""
     if store is not None:
         # The process is the command's own: agents and tools that a file brings find the store where they look anyway.
         os.environ["WHERRY_STORE"] = store
     try:
-        code = body()
+        code = _told(body, as_json=as_json, debug=bool(context.obj))
         sys.stdout.flush()
-    except WherryError as error:
-        code = report(error, as_json=as_json)
     except BrokenPipeError:
         code = Exit.CLOSED
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last line before the user
-        code = report_unexpected(error, debug=bool(context.obj))
     if code is Exit.CLOSED:
         # Python flushes standard output once more at its end; there is nobody left to read it.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise typer.Exit(code)
+
+
+def _told(body: Callable[[], Exit], *, as_json: bool, debug: bool) -> Exit:
+    try:
+        return body()
+    except WherryError as error:
+        return report(error, as_json=as_json)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the last line before the user
+        return report_unexpected(error, as_json=as_json, debug=debug)

@@ -8,7 +8,7 @@ import sys
 import time
 
 from wherry.cli.ending import Exit, complain, report
-from wherry.cli.loading import Kind, agent_from, plain_agent
+from wherry.cli.loading import Kind, agent_from, keep_in, plain_agent
 from wherry.cli.running import Playing, check_model
 from wherry.errors import ConfigurationError, WherryError
 from wherry.observe.console import Console
@@ -17,14 +17,23 @@ from wherry.tools import as_text
 PROMPT = "you> "
 
 
-def converse(*, agent: str | None, model: str | None, kind: Kind, max_steps: int | None, session: str | None) -> Exit:
-    """Read a line, answer it, until the end of the input.
+def converse(
+    *,
+    agent: str | None,
+    model: str | None,
+    kind: Kind,
+    max_steps: int | None,
+    session: str | None,
+    store: str | None,
+) -> Exit:
+    """Read a line, answer it, until the end of the input; `store` goes before the agent's own.
 
     Raises:
         ConfigurationError: there is no agent or no model to talk with.
     """
     worker = agent_from(agent, model=model) if agent else plain_agent(kind, model=model)
     check_model(worker)
+    keep_in(worker, store)
     session = session or time.strftime("chat-%Y%m%d-%H%M%S")
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  # pyright: ignore[reportUnusedImport] - its import gives input() line editing

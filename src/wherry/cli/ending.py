@@ -47,16 +47,8 @@ def exit_of(status: str) -> Exit:
 def report(error: WherryError, *, as_json: bool) -> Exit:
     """Tell a person what went wrong and what to do; with `as_json`, tell a program on standard output too."""
     if as_json:
-        print_json(
-            {
-                "type": "error",
-                "error": type(error).__name__,
-                "message": error.message,
-                "hint": error.hint,
-                "run_id": error.run_id,
-                "diagnosis": None if error.diagnosis is None else dict(error.diagnosis),
-            }
-        )
+        diagnosis = None if error.diagnosis is None else dict(error.diagnosis)
+        _print_error(error, error.message, hint=error.hint, run_id=error.run_id, diagnosis=diagnosis)
     no_model = isinstance(error, ModelNotConfigured) or (isinstance(error, MissingExtra) and error.extra == "local")
     if no_model and not as_json:
         from wherry.cli.choices import no_model_screen
@@ -69,8 +61,10 @@ def report(error: WherryError, *, as_json: bool) -> Exit:
     return Exit.USAGE if isinstance(error, ConfigurationError) else Exit.FAILED
 
 
-def report_unexpected(error: BaseException, *, debug: bool) -> Exit:
-    """One line for the person, the traceback for whoever mends it."""
+def report_unexpected(error: BaseException, *, as_json: bool, debug: bool) -> Exit:
+    """One line for the person, the traceback for whoever mends it; with `as_json`, tell a program too."""
+    if as_json:
+        _print_error(error, str(error))
     if debug:
         traceback.print_exception(error)
         return Exit.FAILED
@@ -93,3 +87,15 @@ def print_json(value: object) -> None:
     """One JSON value on one line of standard output, in ASCII, so that no terminal or encoding can mistake it."""
     sys.stdout.write(json.dumps(value, default=str) + "\n")
     sys.stdout.flush()
+
+
+def _print_error(
+    error: BaseException,
+    message: str,
+    *,
+    hint: str | None = None,
+    run_id: str | None = None,
+    diagnosis: dict[str, object] | None = None,
+) -> None:
+    known = {"hint": hint, "run_id": run_id, "diagnosis": diagnosis}
+    print_json({"type": "error", "error": type(error).__name__, "message": message, **known})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from wherry.cli.ending import Exit, print_json
 from wherry.errors import RunNotFound
@@ -69,9 +71,7 @@ def show_run(run_id: str, *, as_json: bool) -> Exit:
             if finished is None:
                 console.note("the run has no end yet: it is under way, or its process died")
             else:
-                output = finished.payload["output"]
-                if finished.payload["ref"] is not None:
-                    output = store.artifacts.read(finished.payload["ref"]).decode("utf-8", "surrogatepass")
+                output = output_of(store, finished)
                 if output is not None:
                     console.answer(as_text(output))
             console.close()
@@ -79,6 +79,15 @@ def show_run(run_id: str, *, as_json: bool) -> Exit:
         return Exit.CLOSED if console.broken else Exit.DONE
     finally:
         store.close()
+
+
+def output_of(store: Store, finished: Event) -> Any:
+    """What a run answered, from its last event; a large answer is in an artifact."""
+    ref = finished.payload["ref"]
+    if ref is None:
+        return finished.payload["output"]
+    text = store.artifacts.read(ref).decode("utf-8", "surrogatepass")
+    return json.loads(text) if store.artifacts.info(ref).media_type == "application/json" else text
 
 
 def find_run(store: Store, beginning: str) -> RunRow:

@@ -12,10 +12,12 @@ from typing import Any, Literal
 
 from wherry.agents import Agent
 from wherry.cli.ending import Exit, exit_of, print_json
-from wherry.cli.loading import Kind, agent_from, plain_agent
+from wherry.cli.history import output_of
+from wherry.cli.loading import Kind, agent_from, keep_in, plain_agent
 from wherry.errors import MissingExtra
 from wherry.journal import Event, EventType
 from wherry.observe.console import Console
+from wherry.observe.visible import visible
 from wherry.tools import as_text
 
 Output = Literal["live", "answer", "json"]
@@ -85,7 +87,7 @@ class Playing:
                     finished = event
         if finished is None or self._run_id is None:
             raise RuntimeError("the run ended without its last event")
-        return Ending(self._run_id, finished, self._output(finished), warnings)
+        return Ending(self._run_id, finished, output_of(self._agent.store, finished), warnings)
 
     def stop(self, why: Exit) -> None:
         """Cancel the run; a second time, do not wait for it to clean up."""
@@ -95,23 +97,21 @@ class Playing:
         elif self._run_id is not None:
             self._agent.cancel(self._run_id)
 
-    def _output(self, finished: Event) -> Any:
-        ref = finished.payload["ref"]
-        if ref is None:
-            return finished.payload["output"]
-        return self._agent.store.artifacts.read(ref).decode("utf-8", "surrogatepass")
-
     @contextmanager
     def _signals(self) -> Generator[None]:
         loop = asyncio.get_running_loop()
         ours = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED, signal.SIGHUP: Exit.TERMINATED}
-        for number, why in ours.items():
-            loop.add_signal_handler(number, self.stop, why)
+        # What is ignored stays ignored: `nohup` starts a program so, for it to outlive its terminal.
+        before = {number: signal.getsignal(number) for number in ours}
+        caught = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+        for number in caught:
+            loop.add_signal_handler(number, self.stop, ours[number])
         try:
             yield
         finally:
-            for number in ours:
+            for number in caught:
                 loop.remove_signal_handler(number)
+                signal.signal(number, before[number] or signal.SIG_DFL)
 
 
 def run_task(
@@ -122,15 +122,17 @@ def run_task(
     kind: Kind,
     max_steps: int | None,
     session: str | None,
+    store: str | None,
     output: Output,
 ) -> Exit:
-    """Run one task and show it.
+    """Run one task and show it; `store` goes before the agent's own.
 
     Raises:
         WherryError: what ended the run, or kept it from beginning.
     """
     worker = agent_from(agent, model=model) if agent else plain_agent(kind, model=model)
     check_model(worker)
+    keep_in(worker, store)
     playing = Playing(worker, task, session=session, max_steps=max_steps)
     try:
         ending = asyncio.run(_show(playing, output))
@@ -166,7 +168,9 @@ async def _show(playing: Playing, output: Output) -> Ending:
     if output == "answer":
         ending = await playing.follow()
         if ending.output is not None:
-            sys.stdout.write(as_text(ending.output) + "\n")
+            text = as_text(ending.output)
+            # A program that reads the answer gets it as it is; a terminal must not do what it says.
+            sys.stdout.write((visible(text) if sys.stdout.isatty() else text) + "\n")
         return ending
     with Console(closed=lambda: playing.stop(Exit.CLOSED)) as console:
         try:
