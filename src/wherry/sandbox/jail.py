@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wherry.errors import SandboxUnavailable
@@ -32,7 +32,13 @@ class JailSandbox:
     """See `Sandbox`. The launcher is started at once and lives until `close`."""
 
     def __init__(
-        self, tier: str, limits: SandboxLimits, *, packages: Path | None = None, reserve: int = RESERVE
+        self,
+        tier: str,
+        limits: SandboxLimits,
+        *,
+        packages: Path | None = None,
+        reserve: int = RESERVE,
+        without: Iterable[str] = (),  # for tests; see `JailConfig.without`
     ) -> None:
         self.tier = tier
         self._limits = limits
@@ -53,6 +59,7 @@ class JailSandbox:
             numbers=program.numbers,
             packages=str(packages) if packages else "",
             preload=PRELOAD,
+            without=tuple(without),
         )
         self._zygote = Zygote(config, program.names, reserve=reserve)
         self._sessions: weakref.WeakSet[WorkerSession] = weakref.WeakSet()

@@ -67,7 +67,8 @@ def _enter_namespaces(control: socket.socket, config: JailConfig) -> int:
     os.setresuid(0, 0, 0)
     _die_with_parent()
     names = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
-    kernel.unshare(names | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET | kernel.CLONE_NEWCGROUP)
+    network = 0 if "network" in config.without else kernel.CLONE_NEWNET
+    kernel.unshare(names | kernel.CLONE_NEWUTS | network | kernel.CLONE_NEWCGROUP)
     child = os.fork()  # the first child is process 1 of the new pid namespace: with it dies everything inside
     if child:
         control.close()
@@ -171,7 +172,9 @@ class Launcher:
         try:
             if config.namespaces:
                 _unshare_again(config, self._proc)
-                work = root.mount_work(disk_bytes=config.disk_bytes, inodes=config.inodes)
+                inodes = 0 if "inodes" in config.without else config.inodes
+                size = 0 if "disk" in config.without else config.disk_bytes  # 0: without bounds
+                work = root.mount_work(disk_bytes=size, inodes=inodes)
             else:
                 work = f"{config.scratch}/{os.getpid()}"
                 os.mkdir(work, 0o700)
@@ -191,7 +194,7 @@ class Launcher:
 
 def _unshare_again(config: JailConfig, proc: int) -> None:
     """The session's own user, mounts and queues; its process ids are its own already. No session sees another."""
-    if config.host_maps_ids:
+    if config.host_maps_ids and "user" not in config.without:
         os.setresgid(INSIDE_ID, INSIDE_ID, INSIDE_ID)
         os.setresuid(INSIDE_ID, INSIDE_ID, INSIDE_ID)
         kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 1)  # else its own uid_map would not be its to write

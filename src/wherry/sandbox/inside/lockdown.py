@@ -31,6 +31,7 @@ class Plan:
     namespaces: bool
     limits: dict[int, int]
     memory_bytes: int
+    without: tuple[str, ...]
     program: bytes
     seccomp: int
     """The number of that system call."""
@@ -54,10 +55,14 @@ def plan(config: JailConfig, *, read: list[str]) -> Plan:
     release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
     if config.namespaces and release >= _NPROC_PER_NAMESPACE:
         limits[resource.RLIMIT_NPROC] = config.threads
+    for layer, name in (("threads", resource.RLIMIT_NPROC), ("file-size", resource.RLIMIT_FSIZE)):
+        if layer in config.without:
+            limits.pop(name, None)
     return Plan(
         namespaces=config.namespaces,
         limits=limits,
         memory_bytes=config.memory_bytes,
+        without=config.without,
         program=bytes.fromhex(config.program),
         seccomp=config.numbers["seccomp"],
         read=[*read, "/dev"],
@@ -74,34 +79,39 @@ def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> int:
         baseline: address space in use, in bytes.
 
     Returns:
-        The descriptor that tells of refused system calls, for the host.
+        The descriptor that tells of refused system calls, for the host; -1 without the filter.
     """
     threading.stack_size(1 << 20)  # the default of 8 MiB of address space a thread would eat the memory limit
     # Address space is the one measure that works without cgroups and leaves the session alive: the allocation fails,
     # the snippet gets a MemoryError. RLIMIT_DATA would miss shared anonymous memory.
     space = baseline + plan.memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (space, space))
+    if "memory" not in plan.without:
+        resource.setrlimit(resource.RLIMIT_AS, (space, space))
     for name, value in plan.limits.items():
         resource.setrlimit(name, (value, value))
     _close_descriptors(sock)
     os.environ.clear()  # C code keeps its own copy: it was started with an empty environment
     os.environ.update(HOME=work, TMPDIR=work, PATH="/nonexistent", LANG="C.UTF-8", OPENBLAS_NUM_THREADS="1")
     os.chdir(work)
-    kernel.drop_capabilities()
+    if "capabilities" not in plan.without:
+        kernel.drop_capabilities()
     kernel.prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)  # no set-uid program can give anything back
     kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 0)  # no ptrace, and no other process reads its memory
-    version = landlock.restrict(read=plan.read, write=[work, "/dev/null"])
-    if version < 4 and not plan.namespaces:
-        raise OSError(f"Landlock version {version}; without namespaces 4 is needed")
-    return _install_filter(plan.program, plan.seccomp)
+    if "landlock" not in plan.without:
+        version = landlock.restrict(read=plan.read, write=[work, "/dev/null"])
+        if version < 4 and not plan.namespaces:
+            raise OSError(f"Landlock version {version}; without namespaces 4 is needed")
+    return -1 if "seccomp" in plan.without else _install_filter(plan.program, plan.seccomp)
 
 
 def tell(listener: int, greeting: bytes) -> None:
     """Say hello and hand over the listener: the session must not keep it, it could answer its own calls."""
     # Family and type are given, else Python asks the kernel for them, which the filter refuses by now.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=os.dup(SOCKET)) as channel:
-        channel.sendmsg([greeting], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))])
-    os.close(listener)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))] if listener >= 0 else []
+        channel.sendmsg([greeting], rights)
+    if listener >= 0:
+        os.close(listener)
     os.dup2(1, 2)  # until here standard error told the host what went wrong
 
 
