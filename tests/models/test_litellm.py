@@ -168,6 +168,7 @@ def test_nothing_is_printed_and_nothing_left(server: PlaybackServer) -> None:
     server.play(completion("fine"), Answer({"error": "no"}, 401))
     program = f"""if True:
         import asyncio
+        from wherry.errors import ModelError
         from wherry.models import LiteLLMModel, ModelRequest
         from wherry.messages import Message
         model = LiteLLMModel("openai/m", api_base={server.url!r}, api_key="k")
@@ -175,8 +176,10 @@ def test_nothing_is_printed_and_nothing_left(server: PlaybackServer) -> None:
         assert asyncio.run(model.complete(question)).text == "fine"
         try:
             asyncio.run(model.complete(question))
-        except Exception as error:
-            assert "401" not in repr(error) or True
+        except ModelError as error:
+            assert error.kind == "Authentication", error.kind
+        else:
+            raise SystemExit("no error was raised")
     """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=os.environ)
     assert (done.stdout, done.stderr) == ("", "")
