@@ -49,6 +49,7 @@ format: $(VENV)/.dev  ## mend what the linter can mend, then format
 bench: $(VENV)/.dev  ## print the numbers of benchmarks/ (local_model.py runs for long: call it by hand)
 	@for file in $(filter-out benchmarks/local_model.py,$(wildcard benchmarks/*.py)); do \
 		echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@echo "== 5,000 random conversations against the context bound"; $(BIN)/python -m pytest -m bench tests/context
 
 docs: $(VENV)/.dev  ## check the documentation: every link resolves, every code block runs
 	$(BIN)/python -m pytest tests/test_docs.py

@@ -136,6 +136,7 @@ def test_no_conversation_breaks_the_bound(talk: Conversation) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.bench
 @settings(max_examples=5_000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(conversations())
 def test_no_conversation_breaks_the_bound_at_length(talk: Conversation) -> None:
