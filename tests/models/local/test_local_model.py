@@ -162,6 +162,30 @@ def test_conversations_keep_their_slots(smollm2: Path) -> None:
     run(test)
 
 
+@pytest.mark.parametrize(("damage", "context"), [(None, 600), (b"", 601), (b"noise" * 1000, 602)])
+def test_the_beginning_of_a_prompt_is_read_once_for_all_processes(
+    smollm2: Path, cache_home: Path, damage: bytes | None, context: int
+) -> None:
+    async def test() -> None:
+        model = small(smollm2, context=context, slots=1)
+        system = Message("system", "You solve tasks by writing short programs, and you never tire of it. " * 10)
+        first = await model.complete(ModelRequest([system, Message("user", "One.")], max_output=4))
+        await model.aclose()  # the next request starts another process
+        (kept,) = [file for file in cache_home.rglob("*.bin") if file not in before]
+        if damage is not None:
+            kept.write_bytes(damage)
+        second = await model.complete(ModelRequest([system, Message("user", "Two.")], max_output=4))
+        await model.aclose()
+        assert first.usage is not None
+        assert second.usage is not None
+        assert second.text
+        if damage is None:
+            assert second.usage.cached_tokens > 100
+
+    before = set(cache_home.rglob("*.bin"))
+    run(test)
+
+
 def test_a_request_that_does_not_fit_is_an_overflow_with_its_numbers(smollm2: Path) -> None:
     async def test() -> None:
         with pytest.raises(ModelError) as caught:
@@ -291,7 +315,6 @@ def test_rendering_is_the_chat_templates_own(qwen_half: Path) -> None:
         ours = await _template(model, {"messages": [wire_message(m) for m in rendered(messages, ())]})
         theirs = await _template(model, {"messages": [wire_message(m) for m in messages]})
         assert ours == theirs
-        await model.aclose()
 
     run(test)
 
@@ -312,6 +335,5 @@ def test_the_half_billion_model_calls_the_right_tool(qwen_half: Path) -> None:
         request = ModelRequest([Message("user", "Paint the door red.")], TOOLS, max_output=60)
         (call,) = (await model.complete(request)).tool_calls
         assert (call.name, call.arguments) == ("paint", {"thing": "door", "colour": "red"})
-        await model.aclose()
 
     run(test)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.messages import Message, ToolCall, ToolSchema
@@ -62,7 +62,8 @@ json_values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text(), json_values))
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(max_size=5), json_values, max_size=3))
 def test_a_rendered_call_is_read_back_as_it_was(arguments: dict[str, Any]) -> None:
     messages = [Message("user", "go"), Message("assistant", tool_calls=[ToolCall("1", "weigh", arguments)])]
     text = rendered(messages, ())[1].content

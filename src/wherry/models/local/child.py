@@ -44,7 +44,7 @@ def _params(xllamacpp: Any, settings: dict[str, Any]) -> Any:  # Any: xllamacpp 
     params.ui = False
     params.verbosity = 2  # warnings and errors
     if settings["slot_folder"]:
-        params.slot_save_path = settings["slot_folder"]
+        params.slot_save_path = settings["slot_folder"] + os.sep  # names are put behind it as they are
     return params
 
 

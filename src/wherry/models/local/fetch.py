@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 from wherry.errors import CatalogueError, ModelFileError, NotEnoughSpace
 from wherry.models.local.catalogue import CatalogueEntry, entry, gigabytes, models_folder
 from wherry.models.local.catalogue import path as path_of
-from wherry.models.local.sources import POLL_SECONDS, Fetching, from_hub, start_part
+from wherry.models.local.sources import POLL_SECONDS, Fetching, folder_bytes, from_hub, start_part
 
 Progress = Callable[[int, int, str], None]
 """Called with the bytes that are done, the bytes in all, and what is being done, about ten times a second."""
@@ -129,8 +129,7 @@ class _Pull:
 
     def _check_space(self) -> None:
         ahead = sum(sorted((part.download for part in self._wanted.parts), reverse=True)[:AT_ONCE])
-        have = sum(f.stat().st_size for f in self._staging.rglob("*") if f.is_file()) if self._staging.is_dir() else 0
-        needed = self._wanted.size + ahead + SPACE_TO_SPARE - have
+        needed = self._wanted.size + ahead + SPACE_TO_SPARE - folder_bytes(self._staging)
         free = shutil.disk_usage(models_folder()).free
         if free < needed:
             raise NotEnoughSpace(

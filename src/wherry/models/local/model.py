@@ -18,10 +18,12 @@ from wherry.models.families import family_of
 from wherry.models.local.catalogue import catalogue, choose, entry, free_memory, gigabytes
 from wherry.models.local.catalogue import path as path_of
 from wherry.models.local.gguf import GGUFInfo, read_gguf
+from wherry.models.local.prefixes import prefix_folder, warm
 from wherry.models.local.server import Endpoint, LlamaServer, ServerSettings, cpu_count, shared
-from wherry.models.local.slots import conversation
+from wherry.models.local.slots import place_of
 from wherry.models.local.tool_calls import (
     CONTROL_TOKENS,
+    beginning,
     call_grammar,
     read_calls,
     rendered,
@@ -54,6 +56,8 @@ class LocalModel:
         max_output: Tokens of a reply when the request does not say.
         settings: Further parameters of llama.cpp's server for every request. The default decoding is greedy.
         worked_examples: Per role, instead of wherry's own.
+        keep_prefixes: Whether what the server computed of instructions, examples and tools is kept in the user's cache
+            folder (at most 1 GB), so that the next process need not read them again. Tasks and answers never are.
         timeout: Seconds for a whole request, waiting for a slot included.
 
     Raises:
@@ -73,6 +77,7 @@ class LocalModel:
         max_output: int | None = None,
         settings: Mapping[str, Any] | None = None,  # Any: the server's own parameters
         worked_examples: Mapping[str, str] | None = None,
+        keep_prefixes: bool = True,
         timeout: float = 600.0,
     ) -> None:
         for module in ("xllamacpp", "openai"):
@@ -89,6 +94,7 @@ class LocalModel:
                 slots=slots,
                 threads=threads or cpu_count(),
                 save_memory=_is_tight(info.size),
+                slot_folder=_made(prefix_folder(info.path, context)) if keep_prefixes else None,
             )
         )
         self._lock = threading.Lock()
@@ -172,7 +178,7 @@ class LocalModel:
 
     # ---- the way to the server
 
-    async def _ready(self) -> OpenAIModel:
+    async def _ready(self) -> tuple[OpenAIModel, Endpoint]:
         self._server.hold(self)
         endpoint = await self._server.ready()
         with self._lock:
@@ -192,19 +198,25 @@ class LocalModel:
                     timeout=self._timeout,
                 )
                 self._client = (endpoint, client)
-            return self._client[1]
+            return self._client[1], endpoint
 
     @asynccontextmanager
     async def _connected(self, request: ModelRequest) -> AsyncGenerator[tuple[OpenAIModel, ModelRequest]]:
-        client = await self._ready()
-        slot = self._server.slots.take(*conversation(request.messages))
+        client, endpoint = await self._ready()
+        slots = self._server.slots
+        start = beginning(request.messages, request.tools)
+        slot, known = slots.take(place_of(request.messages, start))
         failure: ModelError | None = None
         try:
-            yield client, _sent(request, slot)
+            sent = _sent(request, slot)
+            folder = self._server.settings.slot_folder
+            if slot is not None and not known and folder is not None:
+                await warm(endpoint, folder, slot, start)
+            yield client, sent
         except ModelError as error:
             failure = error
         finally:
-            self._server.slots.give_back(slot)
+            slots.give_back(slot)  # of the table that it was taken from: a restarted server has a new one
         if failure is not None:
             raise await self._explained(failure)
 
@@ -269,6 +281,15 @@ def _file(path: str | os.PathLike[str] | None) -> tuple[GGUFInfo, str]:
         return read_gguf(here), path
     info = read_gguf(Path(path).expanduser().absolute())
     return info, info.path.stem
+
+
+def _made(folder: Path) -> Path | None:
+    """The folder, made if need be; None where nothing can be written."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder
 
 
 def _check(info: GGUFInfo, *, context: int, slots: int, threads: int | None, max_output: int | None) -> None:

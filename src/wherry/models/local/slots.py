@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from wherry.messages import Message, digest
 
 
-def conversation(messages: Sequence[Message]) -> tuple[str, str]:
-    """Names of a request's system prompt and of its conversation: the system prompt and what came first after it."""
-    system = "".join(m.content for m in messages[:1] if m.role == "system")
-    task = next((m.content for m in messages if m.role != "system"), "")
-    name = digest(system.encode("utf-8", "replace"))
-    return name, digest(f"{name}{task}".encode("utf-8", "replace"))
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What tells conversations apart, from their first bytes on."""
+
+    beginning: str
+    """Instructions and examples, which many agents share."""
+    agent: str
+    """The whole system prompt."""
+    conversation: str
+    """That, and what came first after it."""
+
+
+def place_of(messages: Sequence[Message], beginning: Sequence[Message]) -> Place:
+    """The place of a request."""
+    first = "\0".join(message.content for message in beginning)
+    system = "".join(message.content for message in messages[:1] if message.role == "system")
+    task = next((message.content for message in messages if message.role != "system"), "")
+    return Place(_name(first), _name(first, system), _name(first, system, task))
+
+
+def _name(*texts: str) -> str:
+    return digest("\0".join(texts).encode("utf-8", "replace"))
 
 
 class SlotTable:
@@ -25,33 +42,39 @@ class SlotTable:
 
     def __init__(self, count: int) -> None:
         self._lock = threading.Lock()
-        self._held: list[tuple[str, str]] = [("", "")] * count
+        self._held: list[Place | None] = [None] * count
         self._busy = [False] * count
         self._used = [0] * count
         self._clock = 0
 
-    def take(self, system: str, name: str) -> int | None:
-        """A free slot: the conversation's own, else one with the same system prompt, else the one unused for longest.
+    def take(self, place: Place) -> tuple[int | None, bool]:
+        """A free slot, and whether the slot has read the request's beginning before.
 
+        The conversation's own, else its agent's, an empty one, one with the same beginning, the one unused for longest.
         None when all are busy: then the server queues the request and picks one itself.
         """
         with self._lock:
             free = [slot for slot, busy in enumerate(self._busy) if not busy]
             if not free:
-                return None
-
-            def rank(slot: int) -> tuple[int, int]:
-                held_system, held_name = self._held[slot]
-                likeness = 0 if held_name == name else 1 if held_system == system else 2
-                return likeness, self._used[slot]
-
-            slot = min(free, key=rank)
+                return None, True
+            slot = min(free, key=lambda slot: (_distance(self._held[slot], place), self._used[slot]))
+            held = self._held[slot]
             self._clock += 1
-            self._held[slot], self._busy[slot], self._used[slot] = (system, name), True, self._clock
-            return slot
+            self._held[slot], self._busy[slot], self._used[slot] = place, True, self._clock
+            return slot, held is not None and held.beginning == place.beginning
 
     def give_back(self, slot: int | None) -> None:
         """Mark a slot as free again."""
         if slot is not None:
             with self._lock:
                 self._busy[slot] = False
+
+
+def _distance(held: Place | None, wanted: Place) -> int:
+    if held is None:
+        return 2
+    if held.conversation == wanted.conversation:
+        return 0
+    if held.agent == wanted.agent:
+        return 1
+    return 3 if held.beginning == wanted.beginning else 4

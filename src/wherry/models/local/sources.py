@@ -33,6 +33,19 @@ hf_hub_download(repository, file, local_dir=folder, etag_timeout=3)
 """
 
 
+def folder_bytes(path: Path) -> int:
+    """The size of a file, or of all files in a folder, while others write and delete there."""
+    if path.is_file():
+        with contextlib.suppress(OSError):
+            return path.stat().st_size
+    total = 0
+    for folder, _, names in os.walk(path):  # passes over folders that are gone by now, which Path.rglob does not
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(folder, name)).st_size
+    return total
+
+
 class Fetching:
     """A child process that fills `folder`.
 
@@ -61,12 +74,7 @@ class Fetching:
 
     def bytes(self) -> int:
         """What is in the folder by now."""
-        total = 0
-        for path in self.folder.rglob("*"):
-            with contextlib.suppress(OSError):  # renamed under our hands
-                if path != self._log and path.is_file():
-                    total += path.stat().st_size
-        return total
+        return folder_bytes(self.folder) - folder_bytes(self._log)
 
     def running(self) -> bool:
         """Whether it still works; one that got nothing for too long is killed."""

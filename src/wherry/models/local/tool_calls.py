@@ -30,16 +30,27 @@ _GUIDANCE = {"whitespace_flexible": False, "item_separator": ", ", "key_separato
 _CALL = re.compile(rf"{OPEN}\s*(.*?)\s*(?:{CLOSE}|\Z)", re.DOTALL)
 
 
-def rendered(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> list[Message]:
-    """The messages as plain text turns: tools in the system prompt, calls and results as tagged text."""
-    out: list[Message] = []
-    rest = list(messages)
-    system, examples, behind = as_turns(rest.pop(0).content) if rest and rest[0].role == "system" else ("", [], "")
+def beginning(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> list[Message]:
+    """The part of `rendered` that is the same in every run: instructions, tools and examples."""
+    return _beginning(messages, tools)[0]
+
+
+def _beginning(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> tuple[list[Message], str]:
+    """The beginning, and what of the system prompt moves behind it, to the task."""
+    system, examples, behind = as_turns(messages[0].content) if _has_system(messages) else ("", [], "")
     if tools:
         system = f"{system}\n\n{_announced(tools)}".lstrip()
-    if system:
-        out.append(Message("system", system))
-    out += examples
+    return ([Message("system", system)] if system else []) + examples, behind
+
+
+def _has_system(messages: Sequence[Message]) -> bool:
+    return bool(messages) and messages[0].role == "system"
+
+
+def rendered(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> list[Message]:
+    """The messages as plain text turns: tools in the system prompt, calls and results as tagged text."""
+    out, behind = _beginning(messages, tools)
+    rest = list(messages[1:] if _has_system(messages) else messages)
     if behind and rest and rest[0].role == "user":
         rest[0] = replace(rest[0], content=f"{behind}\n\n{rest[0].content}")
     elif behind:
