@@ -214,6 +214,10 @@ class Agent:
             self._opened = (pid, open_store(self._store))
         return self._opened[1]
 
+    @store.setter
+    def store(self, store: Store | str | None) -> None:
+        self._store, self._opened = store, None
+
     def resolved_model(self) -> Model:
         """The model object; a name is resolved at first use."""
         if self.model is None or isinstance(self.model, str):

@@ -49,7 +49,7 @@ def keep_in(agent: Agent, store: str | None) -> None:
         ConfigurationError, StoreError: there is no such store, or it cannot be opened.
     """
     if store is not None:  # the agents that it manages use the store of the run that calls them
-        agent._store = open_store(store)  # pyright: ignore[reportPrivateUsage]
+        agent.store = open_store(store)
 
 
 def plain_agent(kind: Kind, *, model: str | None) -> Agent:
