@@ -18,7 +18,7 @@ import pytest
 from wherry.errors import ConfigurationError, ModelError, ModelFileError
 from wherry.messages import Message, ToolSchema
 from wherry.models import Model, ModelRequest, Prepared
-from wherry.models.local import LocalModel
+from wherry.models.local import LocalModel, server
 from wherry.models.local.server import ServerSettings, shared
 from wherry.models.local.tool_calls import rendered
 
@@ -262,6 +262,17 @@ def test_a_file_cut_in_its_weights_is_refused_by_name(smollm2: Path, tmp_path: P
     async def test() -> None:  # and by llama.cpp itself, if it comes so far
         with pytest.raises(ModelFileError, match="corrupted or incomplete"):
             await shared(ServerSettings(cut, context=512, slots=1, threads=1)).ready()
+
+    run(test)
+
+
+def test_a_model_larger_than_the_free_memory_is_not_started(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "free_memory", lambda: 50_000_000)
+
+    async def test() -> None:
+        with pytest.raises(ModelError, match="takes 98 MB of memory and more; 50 MB are free") as caught:
+            await small(smollm2, context=700).prepare()
+        assert caught.value.kind == "OutOfMemory"
 
     run(test)
 

@@ -37,6 +37,7 @@ from wherry.models.protocol import ModelDelta, ModelProfile, ModelReply, ModelRe
 if TYPE_CHECKING:
     from wherry.models.openai import OpenAIModel
 
+USUAL_CONTEXT = 8192
 SMALLEST_CONTEXT = 512
 
 
@@ -49,7 +50,8 @@ class LocalModel:
     Args:
         path: A GGUF file, or a name of the catalogue. Without it the best catalogue model that has been downloaded and
             fits the free memory.
-        context: Tokens of one request, prompt and output together. Memory is taken for `context * slots`.
+        context: Tokens of one request, prompt and output together. Memory is taken for `context * slots`. Default:
+            8,192, or what the model was trained for if that is less.
         slots: Requests that are worked on at the same time, and conversations that stay cached between their steps. A
             manager with two specialists goes best with 3.
         threads: Default: the cores that this process may use.
@@ -71,7 +73,7 @@ class LocalModel:
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        context: int = 8192,
+        context: int | None = None,
         slots: int = 1,
         threads: int | None = None,
         max_output: int | None = None,
@@ -84,6 +86,8 @@ class LocalModel:
             if find_spec(module) is None:
                 raise MissingExtra("the embedded model", "local")
         info, name = _file(path)
+        if context is None:
+            context = min(USUAL_CONTEXT, info.context_length or USUAL_CONTEXT)
         _check(info, context=context, slots=slots, threads=threads, max_output=max_output)
         self._settings: dict[str, Any] = {"temperature": 0.0, "cache_prompt": True, **(settings or {})}
         self._timeout = timeout

@@ -31,6 +31,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from wherry.errors import MissingExtra, ModelError, ModelFileError, WherryError
+from wherry.models.local.catalogue import free_memory, gigabytes
 from wherry.models.local.slots import SlotTable
 
 LOAD_SECONDS = 300.0
@@ -116,7 +117,8 @@ class LlamaServer:
 
         Raises:
             MissingExtra: xllamacpp is not installed.
-            ModelError: it keeps dying.
+            ModelFileError: the file is no longer there.
+            ModelError: it keeps dying, or the model is larger than the free memory.
         """
         with self._lock:
             if self._future is not None and not (self._future.done() and self._gone()):
@@ -129,6 +131,7 @@ class LlamaServer:
                     f" last: {self._last_death}",
                     kind="ServerError",
                 )
+            self._check_memory()
             self._closing = False
             self._owner = os.getpid()
             self.slots = SlotTable(self.settings.slots)
@@ -189,6 +192,19 @@ class LlamaServer:
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), 16_384, max(0, size - 16_384)).decode("utf-8", "replace")
         return "\n".join(text.strip().splitlines()[-lines:])
+
+    def _check_memory(self) -> None:
+        """Refuse what would not fail but hang: a mapped file larger than the memory is read anew for every token."""
+        try:
+            free, size = free_memory(), self.settings.path.stat().st_size
+        except OSError as error:
+            raise ModelFileError(f"the model file {self.settings.path} is gone: {error.strerror}") from error
+        if free is not None and free < size:
+            raise ModelError(
+                f"{self.settings.path.name} takes {gigabytes(size)} of memory and more; {gigabytes(free)} are free",
+                kind="OutOfMemory",
+                hint="free some memory, or take a smaller model",
+            )
 
     def _gone(self) -> bool:
         return self._thread is None or not self._thread.is_alive()
