@@ -33,7 +33,8 @@ class CodeAgent(Agent):
 
     Args:
         sandbox: `"auto"`, the name of a tier, or `"unsafe"` (no isolation; only if you say so).
-        authorized_imports: packages beyond the standard library that snippets may import.
+        authorized_imports: packages beyond the standard library that snippets may import. Not to be had yet: the
+            standard library is there, and any name given here is refused.
 
     The other arguments are those of `Agent`.
 
