@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,7 @@ def build() -> None:
     """As root in new namespaces: the decoys."""
     os.environ.clear()
     os.environ.update(OPENAI_API_KEY="DECOY-ENVKEY-42", PATH="/usr/bin:/bin", HOME=str(HOME), LANG="C.UTF-8")
-    _open_way_to_interpreter()
-    for folder in ("/home", "/tmp", "/run"):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777,size=2g", "tmpfs", folder], check=True)
+    _cover("/home", "/tmp", "/run")
     subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=False) if shutil.which("ip") else _loopback_up()
     (HOME / ".ssh").mkdir(parents=True)
@@ -62,16 +61,31 @@ def _loopback_up() -> None:
         fcntl.ioctl(sock, 0x8914, struct.pack("16sH14s", b"lo", 0x1 | 0x40, b""))
 
 
-def _open_way_to_interpreter() -> None:
-    """An interpreter in root's home is out of another user's reach: show it there, and it alone."""
-    for home in {Path(sys.base_prefix).parts[1], Path(sys.prefix).parts[1]}:
-        if not os.stat(f"/{home}").st_mode & 0o001:
-            kept = Path(tempfile.mkdtemp(dir="/mnt"))
-            subprocess.run(["mount", "--bind", sys.base_prefix, str(kept)], check=True)
-            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", f"/{home}"], check=True)
-            Path(sys.base_prefix).mkdir(parents=True, exist_ok=True)
-            subprocess.run(["mount", "--move", str(kept), sys.base_prefix], check=True)
-            kept.rmdir()
+def _cover(*folders: str) -> None:
+    """Empty folders in place of these, in which only what this program runs on is found again.
+
+    The same for folders that another user may not pass: an interpreter in root's home would be out of reach.
+    """
+    needed = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), Path(__file__).resolve().parents[2]}
+    needed = {path for path in needed if not any(path != other and path.is_relative_to(other) for other in needed)}
+    closed = {parent for path in needed for parent in path.parents if not parent.stat().st_mode & 0o001}
+    covered = [*folders, *(str(path) for path in sorted(closed) if not _inside(path, folders))]
+    kept: dict[Path, str] = {}
+    for path in needed:
+        if _inside(path, covered):
+            kept[path] = tempfile.mkdtemp(dir="/mnt")
+            subprocess.run(["mount", "--bind", str(path), kept[path]], check=True)
+    for folder in covered:
+        mode = "1777" if folder in folders else "755"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode={mode},size=2g", "tmpfs", folder], check=True)
+    for path, place in kept.items():
+        path.mkdir(parents=True)
+        subprocess.run(["mount", "--move", place, str(path)], check=True)
+        Path(place).rmdir()
+
+
+def _inside(path: Path, folders: Iterable[str]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def become(user: str) -> None:
