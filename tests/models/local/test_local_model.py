@@ -60,7 +60,7 @@ def test_the_profile_is_known_before_anything_runs(smollm2: Path) -> None:
     model = small(smollm2, context=2048)
     assert isinstance(model, Model)
     assert isinstance(model, Prepared)
-    assert (model.profile.window, model.profile.price_key, model.profile.counter) == (2048, "free", "bytes")
+    assert (model.profile.window, model.profile.price_key) == (2048, "free")
     assert "<|im_start|>" in model.profile.control_tokens
     assert {"code", "manager", "tools"} <= set(model.profile.worked_examples)
 
@@ -125,6 +125,29 @@ def test_what_the_model_wrote_is_what_the_cache_holds(smollm2: Path) -> None:
         assert second.usage is not None
         # All of the first request and its reply, but for the last token or two.
         assert second.usage.cached_tokens >= first.usage.input_tokens + first.usage.output_tokens - 2
+
+    run(test)
+
+
+def test_tokens_are_counted_by_the_server_and_without_it_never_too_low(smollm2: Path) -> None:
+    async def test() -> None:
+        model = small(smollm2, context=650, slots=1)
+        count = model.profile.counter
+        assert callable(count)
+        text = "Five small boats cross the bay."
+        assert count(text) == len(text)
+        await model.prepare()
+        exact = count(text)
+        assert 5 <= exact <= 9
+        assert count("") == 0
+        assert count("\ud800") > 0  # no text at all can make it raise
+        long = text * 10_000
+        assert 0 <= count(long) - exact * 10_000 <= 0.25 * exact * 10_000
+        reply = await model.complete(ask(text))
+        assert reply.usage is not None
+        assert reply.usage.input_tokens >= exact
+        await model.aclose()
+        assert count(text) == len(text)
 
     run(test)
 

@@ -20,6 +20,7 @@ from wherry.models.local.catalogue import path as path_of
 from wherry.models.local.gguf import GGUFInfo, read_gguf
 from wherry.models.local.prefixes import prefix_folder, warm
 from wherry.models.local.server import Endpoint, LlamaServer, ServerSettings, cpu_count, shared
+from wherry.models.local.server_counter import ServerCounter
 from wherry.models.local.slots import place_of
 from wherry.models.local.tool_calls import (
     CONTROL_TOKENS,
@@ -108,7 +109,7 @@ class LocalModel:
             name,
             window=context,
             max_output=max_output or max(16, min(512, context // 4)),
-            counter=family.counter,
+            counter=family.counter if family.counter != "bytes" else ServerCounter(self._server),
             price_key="free",
             control_tokens=(*family.control_tokens, *CONTROL_TOKENS),
             worked_examples=WORKED_EXAMPLES if worked_examples is None else worked_examples,

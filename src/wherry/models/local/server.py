@@ -173,6 +173,14 @@ class LlamaServer:
         process = self._process
         return process.pid if process is not None and process.returncode is None else None
 
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """Where it listens, if it is up."""
+        future = self._future
+        if future is None or not future.done() or future.exception() is not None or self._gone():
+            return None
+        return future.result()
+
     def close(self) -> None:
         """Stop the child, if this process started it. `start` starts it again."""
         with self._lock:
