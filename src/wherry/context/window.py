@@ -283,8 +283,8 @@ class ContextWindow:
             folded.append(self._turns.pop_oldest())
             rest -= sum(self._ledger.cost(entry) for entry in folded[-1].entries)
         if folded:
-            for group in folded:
-                self._ledger.drop(group.entries)
+            # All at once: dropping looks through the whole window.
+            self._ledger.drop(entry for group in folded for entry in group.entries)
             await self._fold(folded, cap, before)
         if not self._fits(room):
             await self._squeeze(room, cap)
