@@ -149,7 +149,10 @@ async def test_cancelling_a_stubborn_snippet_kills(session: Session) -> None:
     async def tell(name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
         asked.set()
 
-    code = "import itertools\ntry:\n    echo()\nexcept BaseException:\n    pass\n-1 in itertools.count()"
+    code = (
+        "import itertools, time\ntry:\n    echo()\n    time.sleep(60)\nexcept BaseException:\n    pass\n"
+        "-1 in itertools.count()"
+    )
     task = asyncio.create_task(session.run(code, call_tool=tell))
     await asked.wait()
     task.cancel()
