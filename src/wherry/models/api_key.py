@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from wherry.errors import ConfigurationError
+from wherry.redaction import ending, hold
 
 
 class ApiKey:
     """A key and where it came from. Its text is in no repr, message or traceback of wherry's."""
 
-    __slots__ = ("_value", "source")
+    __slots__ = ("__weakref__", "_value", "source")
 
     def __init__(self, value: str, source: str) -> None:
         # Blanks around a key come from a copied line, and make a header that no HTTP client sends.
         self._value = value.strip()
         if not (self._value.isascii() and self._value.isprintable()):
             raise ConfigurationError(f"the key in {source} has characters that no key has", hint="copy it again")
+        hold(self._value, self)
         self.source = source
         """`"api_key"`, or the environment variable."""
 
@@ -24,7 +26,7 @@ class ApiKey:
     @property
     def ending(self) -> str:
         """The key's last four characters, as people tell keys apart; nothing of a key that is short."""
-        return f"…{self._value[-4:]}" if len(self._value) >= 12 else "…"
+        return ending(self._value)
 
     def redact(self, text: str) -> str:
         """The text without the key: some servers repeat it in their answer."""
