@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
+from containers import Engine, start_engine
 
 from wherry.errors import SandboxUnavailable
 from wherry.sandbox import Execution, Sandbox, SandboxLimits, Session, get_sandbox
@@ -40,3 +41,10 @@ def run(session: Session) -> Run:
         return await session.run(code, call_tool=answer)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def engine() -> Generator[Engine]:
+    """A container engine with an image of this machine's Python; see `containers`."""
+    with start_engine() as started:
+        yield started
