@@ -5,6 +5,7 @@
     |   +-- MissingExtra            an optional dependency is not installed
     |   +-- ModelNotConfigured      no model was given and none is on this machine
     +-- ContextBudgetError          the pinned parts alone do not fit the window; no request was made
+    +-- LimitReached                a call would spend more than the run was given; it was not made
     +-- ModelError                  a model's server failed, or its answer was none
     +-- ToolError                   a tool cannot be made, or a call failed; shown to the model
     |   +-- ToolArgumentError       the arguments do not fit the tool's schema
@@ -13,6 +14,7 @@
     |   +-- SandboxUnavailable      no tier that was asked for works on this machine
     +-- StoreError                  the store cannot be read or written
     |   +-- StoreVersionError       the store was written by a newer wherry
+    |   +-- StoreConflict           somebody else changed it in between; nothing was written
     +-- CatalogueError              a model file cannot be had
     |   +-- ModelFileError          the file is no GGUF, cut short, or has another hash
     |   +-- NotEnoughSpace          the disk has too little room for the download
@@ -25,6 +27,7 @@ A message says what, which and what to do; `hint` holds the last. Errors survive
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 
@@ -89,6 +92,21 @@ class ContextBudgetError(WherryError):
     """
 
 
+class LimitReached(WherryError):
+    """A call would spend more than a run was given. It was not made.
+
+    It ends the run whose limit it is, with the status `limit`: `agent.run` returns a result and does not raise it.
+    """
+
+    def __init__(self, limit: str, value: Decimal | float, *, owner: str, **rest: Any) -> None:
+        super().__init__(f"the limit of {value} {limit} is reached", hint=f"raise it: Limits({limit}=...)", **rest)
+        self.limit = limit
+        """Its name in `Limits`."""
+        self.value = value
+        self.owner = owner
+        """The id of the run that has the limit: the one that failed, or one above it."""
+
+
 class ModelError(WherryError):
     """A model's server failed, or what it sent is no answer.
 
@@ -126,6 +144,10 @@ class StoreError(WherryError):
 
 class StoreVersionError(StoreError):
     """The store was written by a newer wherry."""
+
+
+class StoreConflict(StoreError):
+    """Somebody else changed what was to be changed; nothing was written. Read it again and decide anew."""
 
 
 class CatalogueError(WherryError):

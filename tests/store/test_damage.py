@@ -239,10 +239,8 @@ def test_a_corrupted_file_is_named(tmp_path: Path) -> None:
     for page in range(2, len(data) // 4096):
         data[page * 4096 : page * 4096 + 200] = b"\xa5" * 200
     path.write_bytes(data)
-    store = open_store(f"sqlite:///{path}")
     with pytest.raises(StoreError, match="damaged") as caught:
-        list(store.events("r"))
-    store.close()
+        list(open_store(f"sqlite:///{path}").events("r"))
     assert "recover" in str(caught.value)
 
 

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
-from wherry.store.protocol import Artifacts, Memo, Store
-from wherry.store.records import ArtifactRef, Batch, EventRow, RunRow
+from wherry.store.parts import Artifacts, Cache, Memo, Rates, TextIndex, Transcripts
+from wherry.store.protocol import Store
+from wherry.store.records import ArtifactRef, Batch, Entry, EventRow, Hit, Participant, RunRow
 from wherry.store.url import open_store
 
-__all__ = ["ArtifactRef", "Artifacts", "Batch", "EventRow", "Memo", "RunRow", "Store", "open_store"]
+__all__ = [
+    "ArtifactRef",
+    "Artifacts",
+    "Batch",
+    "Cache",
+    "Entry",
+    "EventRow",
+    "Hit",
+    "Memo",
+    "Participant",
+    "Rates",
+    "RunRow",
+    "Store",
+    "TextIndex",
+    "Transcripts",
+    "open_store",
+]

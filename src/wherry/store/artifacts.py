@@ -1,19 +1,17 @@
-"""Large values under their content: a row in SQLite says what they are, the bytes are files beside it."""
+"""Large values under their content: a row says what they are, the bytes are files beside it."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import tempfile
 import time
 from pathlib import Path
 from typing import Protocol
 
 from wherry.errors import StoreError
-from wherry.store.connections import Connections
+from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import ArtifactRef
-from wherry.store.writer import Writer, blob, text
 
 REF_DIGITS = 12
 """A reference has so many digits of the content's digest, and more only where two contents would share them."""
@@ -22,13 +20,23 @@ REF_DIGITS = 12
 class Contents(Protocol):
     """Where the bytes are, by SHA-256 in hexadecimal."""
 
-    def write(self, sha256: str, data: bytes) -> None: ...
+    def write(self, sha256: str, data: bytes) -> None:
+        """Keep content; quick when it is there already.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        ...
 
     def read(self, sha256: str, offset: int, limit: int | None) -> bytes:
         """
         Raises:
             OSError, KeyError: The content is not there.
         """
+        ...
+
+    def remove(self, sha256: str) -> None:
+        """Remove content; no error when it is not there."""
         ...
 
 
@@ -61,6 +69,9 @@ class FolderContents:
             file.seek(offset)
             return file.read(-1 if limit is None else limit)
 
+    def remove(self, sha256: str) -> None:
+        self._path(sha256).unlink(missing_ok=True)
+
     def _path(self, sha256: str) -> Path:
         return self._folder / sha256[:2] / sha256[2:]
 
@@ -77,59 +88,55 @@ class MemoryContents:
     def read(self, sha256: str, offset: int, limit: int | None) -> bytes:
         return self._contents[sha256][offset : None if limit is None else offset + limit]
 
+    def remove(self, sha256: str) -> None:
+        self._contents.pop(sha256, None)
 
-class SQLiteArtifacts:
-    """Artifacts whose rows are in SQLite."""
 
-    def __init__(self, connections: Connections, writer: Writer, contents: Contents) -> None:
-        self._connections = connections
-        self._writer = writer
+class SQLArtifacts:
+    """Artifacts whose rows are in a database.
+
+    Content goes first when something is put, and last when it is removed, and is removed only while no row can appear:
+    so there is no row without content, whatever other processes do. What a dying process leaves is content without a
+    row, which the next one to put the same takes over.
+    """
+
+    def __init__(self, database: Database, contents: Contents) -> None:
+        self._database = database
         self._contents = contents
 
     def put(self, data: bytes, *, media_type: str, run_id: str) -> ArtifactRef:
-        """
-        Raises:
-            StoreError: The content or its row cannot be written.
-        """
-        self._connections.check_usable()
+        self._database.check_usable()
         sha256 = hashlib.sha256(data).hexdigest()
         lines = data.count(b"\n") + (not data.endswith(b"\n") and len(data) > 0)
-        try:
-            self._contents.write(sha256, data)
-        except OSError as error:
-            raise StoreError(
-                f"an artifact of {len(data):,} bytes cannot be kept beside {self._connections.url!r}: {error.strerror}",
-                hint="look at the disk's free space and at the permissions of the folder",
-                run_id=run_id,
-            ) from error
 
-        def write(connection: sqlite3.Connection) -> ArtifactRef:
+        def keep() -> None:
+            try:
+                self._contents.write(sha256, data)
+            except OSError as error:
+                raise StoreError(
+                    f"an artifact of {len(data):,} bytes cannot be kept beside {self._database.url!r}: "
+                    f"{error.strerror or error}",
+                    hint="look at the disk's free space and at the permissions of the folder",
+                    run_id=run_id,
+                ) from error
+
+        def write(connection: Connection) -> ArtifactRef:
+            self._database.lock(connection, _lock(sha256))
             known = connection.execute(f"{_SELECT} WHERE sha256 = ?", (bytes.fromhex(sha256),)).fetchone()
-            if known is not None:
-                return _artifact(known)
-            digits = REF_DIGITS
-            while connection.execute("SELECT 1 FROM artifacts WHERE ref = ?", (_name(sha256, digits),)).fetchone():
-                digits += 4
-            row = (
-                _name(sha256, digits),
-                bytes.fromhex(sha256),
-                len(data),
-                blob(media_type),
-                lines,
-                run_id,
-                time.time(),
-            )
-            connection.execute(_INSERT, row)
-            return _artifact(row[:5])
+            if known is None:
+                keep()  # again, and nearly for free: it may have been reclaimed since
+                digits = REF_DIGITS
+                while connection.execute("SELECT 1 FROM artifacts WHERE ref = ?", (_name(sha256, digits),)).fetchone():
+                    digits += 4
+                known = (_name(sha256, digits), bytes.fromhex(sha256), len(data), blob(media_type), lines)
+                connection.execute(_INSERT, (*known, run_id, time.time()))
+            connection.execute(_LINK, (blob(run_id), known[0]))
+            return _artifact(known)
 
-        return self._writer.submit(write).result()
+        keep()  # outside of the transaction, which must be short
+        return self._database.write(write)
 
     def read(self, ref: str, offset: int = 0, limit: int | None = None) -> bytes:
-        """
-        Raises:
-            StoreError: There is no such artifact, or it is damaged.
-            ValueError: `offset` or `limit` is negative.
-        """
         if offset < 0 or (limit is not None and limit < 0):
             raise ValueError(f"offset {offset} and limit {limit} must not be negative")
         known = self.info(ref)
@@ -146,25 +153,76 @@ class SQLiteArtifacts:
         return data
 
     def info(self, ref: str) -> ArtifactRef:
-        """
-        Raises:
-            StoreError: There is no such artifact.
-        """
-        with self._connections.reading() as connection:
-            row = connection.execute(f"{_SELECT} WHERE ref = ?", (ref.encode("utf-8", "replace").decode(),)).fetchone()
-        if row is None:
-            raise StoreError(f"there is no artifact {ref!r}", hint="references look like `a-0123456789ab`")
-        return _artifact(row)
+        rows = self._database.read(f"{_SELECT} WHERE ref = ?", (_plain(ref),))
+        if not rows:
+            raise _unknown(ref)
+        return _artifact(rows[0])
+
+    def link(self, ref: str, run_id: str) -> None:
+        def write(connection: Connection) -> None:
+            row = connection.execute("SELECT sha256 FROM artifacts WHERE ref = ?", (_plain(ref),)).fetchone()
+            if row is not None:
+                self._database.lock(connection, _lock(row[0].hex()))
+                row = connection.execute("SELECT 1 FROM artifacts WHERE ref = ?", (_plain(ref),)).fetchone()
+            if row is None:
+                raise _unknown(ref)
+            connection.execute(_LINK, (blob(run_id), ref))
+
+        self._database.write(write)
+
+    def reclaim(self, run_id: str) -> int:
+        def unlink(connection: Connection) -> list[tuple[str, int]]:
+            query = (
+                "SELECT a.ref, a.sha256, a.bytes FROM artifact_links AS l JOIN artifacts AS a ON a.ref = l.ref "
+                "WHERE l.run_id = ? ORDER BY a.sha256"
+            )
+            linked = connection.execute(query, (blob(run_id),)).fetchall()
+            self._database.lock(connection, *(_lock(sha256.hex()) for _, sha256, _ in linked))
+            connection.execute("DELETE FROM artifact_links WHERE run_id = ?", (blob(run_id),))
+            gone: list[tuple[str, int]] = []
+            for ref, sha256, size in linked:
+                if connection.execute("SELECT 1 FROM artifact_links WHERE ref = ?", (ref,)).fetchone() is None:
+                    connection.execute("DELETE FROM artifacts WHERE ref = ?", (ref,))
+                    gone.append((sha256.hex(), size))
+            return gone
+
+        gone = self._database.write(unlink)
+
+        def remove(connection: Connection) -> int:
+            self._database.lock(connection, *(_lock(sha256) for sha256, _ in gone))
+            freed = 0
+            for sha256, size in gone:
+                query = "SELECT 1 FROM artifacts WHERE sha256 = ?"
+                if connection.execute(query, (bytes.fromhex(sha256),)).fetchone() is None:
+                    self._contents.remove(sha256)
+                    freed += size
+            return freed
+
+        return self._database.write(remove) if gone else 0
 
 
 _INSERT = """
 INSERT INTO artifacts (ref, sha256, bytes, media_type, lines, run_id, saved) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
+_LINK = "INSERT INTO artifact_links (run_id, ref) VALUES (?, ?) ON CONFLICT (run_id, ref) DO NOTHING"
 _SELECT = "SELECT ref, sha256, bytes, media_type, lines FROM artifacts"
 
 
 def _name(sha256: str, digits: int) -> str:
     return f"a-{sha256[:digits]}"
+
+
+def _lock(sha256: str) -> str:
+    return f"artifact:{sha256}"
+
+
+def _plain(ref: str) -> str:
+    """A reference as a database takes it as text; what is none stays none."""
+    return ref.replace("\0", "?").encode("utf-8", "replace").decode()
+
+
+def _unknown(ref: str) -> StoreError:
+    return StoreError(f"there is no artifact {ref!r}", hint="references look like `a-0123456789ab`")
 
 
 def _artifact(row: tuple[str, bytes, int, bytes, int]) -> ArtifactRef:

@@ -1,46 +1,116 @@
-"""Small values by scope and key, in SQLite."""
+"""Small values by scope and key, in a table of JSON."""
 
 from __future__ import annotations
 
-import sqlite3
 import time
 
 from wherry.messages import JSON, canonical, parse
-from wherry.store.connections import Connections
-from wherry.store.writer import Writer, blob, text
+from wherry.store.database import Connection, Database, blob, text
+
+VALUE_BYTES = 1024 * 1024
+"""The largest value: beyond it, something is an artifact."""
+SCOPE_BYTES = 64 * 1024 * 1024
+"""The most that one scope holds, keys and values together."""
+
+_GET = "SELECT value FROM memo WHERE scope = ? AND key = ? AND (expires IS NULL OR expires > ?)"
+_LIST = "SELECT key, value FROM memo WHERE scope = ? AND (expires IS NULL OR expires > ?) ORDER BY key"
+_OTHERS = """
+SELECT coalesce(sum(length(key) + length(value)), 0) FROM memo
+WHERE scope = ? AND key <> ? AND (expires IS NULL OR expires > ?)
+"""
 
 
-class SQLiteMemo:
+class SQLMemo:
     """A table of JSON values."""
 
-    def __init__(self, connections: Connections, writer: Writer) -> None:
-        self._connections = connections
-        self._writer = writer
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def get(self, scope: str, key: str) -> JSON:
-        with self._connections.reading() as connection:
-            query = "SELECT value FROM memo WHERE scope = ? AND key = ?"
-            row = connection.execute(query, (blob(scope), blob(key))).fetchone()
-        return None if row is None else parse(row[0])
+        rows = self._database.read(_GET, (blob(scope), blob(key), time.time()))
+        return parse(rows[0][0]) if rows else None
 
-    def set(self, scope: str, key: str, value: JSON) -> None:
-        row = (blob(scope), blob(key), canonical(value), time.time())
+    def set(self, scope: str, key: str, value: JSON, *, ttl: float | None = None) -> None:
+        body = encoded(value)
 
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO memo (scope, key, value, saved) VALUES (?, ?, ?, ?)", row)
+        def write(connection: Connection) -> bool:
+            self._database.lock(connection, f"memo:{scope}")
+            return _put(connection, scope, key, body, ttl)
 
-        self._writer.submit(write).result()
+        if not self._database.write(write):
+            raise scope_full(scope)
+
+    def compare_and_set(self, scope: str, key: str, *, expected: JSON, value: JSON, ttl: float | None = None) -> bool:
+        body, before = encoded(value), canonical(expected)
+
+        def write(connection: Connection) -> bool | None:
+            self._database.lock(connection, f"memo:{scope}")
+            row = connection.execute(_GET, (blob(scope), blob(key), time.time())).fetchone()
+            if (row[0] if row else b"null") != before:
+                return False
+            return _put(connection, scope, key, body, ttl) or None
+
+        done = self._database.write(write)
+        if done is None:
+            raise scope_full(scope)
+        return done
 
     def delete(self, scope: str, key: str) -> bool:
         row = (blob(scope), blob(key))
 
-        def write(connection: sqlite3.Connection) -> bool:
-            return connection.execute("DELETE FROM memo WHERE scope = ? AND key = ?", row).rowcount > 0
+        def write(connection: Connection) -> bool:
+            self._database.lock(connection, f"memo:{scope}")
+            live = connection.execute(_GET, (*row, time.time())).fetchone() is not None
+            connection.execute("DELETE FROM memo WHERE scope = ? AND key = ?", row)
+            return live
 
-        return self._writer.submit(write).result()
+        return self._database.write(write)
 
     def list(self, scope: str) -> dict[str, JSON]:
-        with self._connections.reading() as connection:
-            query = "SELECT key, value FROM memo WHERE scope = ? ORDER BY key"
-            rows = connection.execute(query, (blob(scope),)).fetchall()
+        rows = self._database.read(_LIST, (blob(scope), time.time()))
         return {text(key): parse(value) for key, value in rows}
+
+    def prune(self) -> int:
+        now = time.time()
+        return self._database.write(
+            lambda connection: connection.execute("DELETE FROM memo WHERE expires <= ?", (now,)).rowcount
+        )
+
+
+def encoded(value: JSON) -> bytes:
+    """
+    Raises:
+        TypeError: `value` holds something that JSON cannot carry.
+        ValueError: It is larger than a memo's value may be.
+    """
+    body = canonical(value)
+    if len(body) > VALUE_BYTES:
+        raise ValueError(
+            f"a memo takes values up to {VALUE_BYTES:,} bytes; this one has {len(body):,}: keep it as an artifact"
+        )
+    return body
+
+
+def scope_full(scope: str) -> ValueError:
+    return ValueError(
+        f"the memo's scope {scope!r} is full: it would be larger than {SCOPE_BYTES:,} bytes; delete some of its values"
+    )
+
+
+def _put(connection: Connection, scope: str, key: str, body: bytes, ttl: float | None) -> bool:
+    """Write a value and say whether its scope has room for it; the scope's lock is held."""
+    now = time.time()
+    name = (blob(scope), blob(key))
+    if body == b"null":
+        connection.execute("DELETE FROM memo WHERE scope = ? AND key = ?", name)
+        return True
+    held = connection.execute(_OTHERS, (*name, now)).fetchone()[0]
+    if held + len(name[1]) + len(body) > SCOPE_BYTES:
+        return False
+    connection.execute(
+        "INSERT INTO memo (scope, key, value, saved, expires) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value, saved = excluded.saved, "
+        "expires = excluded.expires",
+        (*name, body, now, None if ttl is None else now + ttl),
+    )
+    return True

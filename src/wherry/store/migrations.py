@@ -83,6 +83,77 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             ) WITHOUT ROWID""",
         ),
     ),
+    ("session revisions", ("ALTER TABLE sessions ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",)),
+    (
+        "memo times",
+        (
+            "ALTER TABLE memo ADD COLUMN expires REAL",
+            "CREATE INDEX memo_expires ON memo (expires) WHERE expires IS NOT NULL",
+        ),
+    ),
+    (
+        "artifact links",
+        (
+            """CREATE TABLE artifact_links (
+                run_id BLOB NOT NULL,
+                ref TEXT NOT NULL,
+                PRIMARY KEY (run_id, ref)
+            ) WITHOUT ROWID""",
+            "CREATE INDEX artifact_links_ref ON artifact_links (ref)",
+            "INSERT INTO artifact_links (run_id, ref) SELECT CAST(run_id AS BLOB), ref FROM artifacts",
+        ),
+    ),
+    (
+        # AUTOINCREMENT: the number of a space that was dropped must not come again, the index may still know it.
+        "search",
+        (
+            "CREATE TABLE search_spaces (id INTEGER PRIMARY KEY AUTOINCREMENT, space BLOB NOT NULL UNIQUE, "
+            "position INTEGER NOT NULL)",
+            """CREATE TABLE search_items (
+                id INTEGER PRIMARY KEY,
+                space INTEGER NOT NULL,
+                key BLOB NOT NULL,
+                text BLOB NOT NULL,
+                UNIQUE (space, key)
+            )""",
+            "CREATE VIRTUAL TABLE search_words USING fts5("
+            "space, words, content='', tokenize='unicode61 remove_diacritics 2')",
+        ),
+    ),
+    (
+        "transcripts",
+        (
+            """CREATE TABLE transcripts (
+                transcript BLOB NOT NULL,
+                position INTEGER NOT NULL,
+                author BLOB NOT NULL,
+                digest BLOB NOT NULL,
+                PRIMARY KEY (transcript, position)
+            ) WITHOUT ROWID""",
+            """CREATE TABLE participants (
+                transcript BLOB NOT NULL,
+                name BLOB NOT NULL,
+                position INTEGER NOT NULL,
+                state BLOB NOT NULL,
+                PRIMARY KEY (transcript, name)
+            ) WITHOUT ROWID""",
+        ),
+    ),
+    (
+        "cache",
+        (
+            """CREATE TABLE cache (
+                id INTEGER PRIMARY KEY,
+                key BLOB NOT NULL UNIQUE,
+                value BLOB NOT NULL,
+                saved REAL NOT NULL,
+                expires REAL
+            )""",
+            "CREATE INDEX cache_saved ON cache (saved, key)",
+            "CREATE INDEX cache_expires ON cache (expires) WHERE expires IS NOT NULL",
+        ),
+    ),
+    ("rates", ("CREATE TABLE rates (key BLOB PRIMARY KEY, full_at REAL NOT NULL) WITHOUT ROWID",)),
 )
 
 

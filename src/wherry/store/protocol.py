@@ -4,7 +4,7 @@ The docstrings say what a backend's tests check:
 
 * A batch is written whole or not at all, and batches of one run in the order of their `append` calls.
 * A batch whose first event does not follow the run's last stored one fails with StoreError; nothing of it is stored.
-* What a done future, `memo.set`, `save_session` or `artifacts.put` reported is still there after `kill -9`.
+* What a done future reported, and what `save_session` or any method of the parts wrote, is still there after `kill -9`.
 * Texts and bytes come back as they were given, lone surrogates and NUL included.
 * Reading never waits for writing.
 * A closed store, and one that came through a fork, refuses all use with StoreError.
@@ -16,56 +16,8 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
-from wherry.messages import JSON
-from wherry.store.records import ArtifactRef, Batch, EventRow, RunRow
-
-
-class Memo(Protocol):
-    """Small values by scope and key. What a call did is durable before it returns."""
-
-    def get(self, scope: str, key: str) -> JSON:
-        """The value; None when there is none."""
-        ...
-
-    def set(self, scope: str, key: str, value: JSON) -> None:
-        """Store a value, in place of the one that was there.
-
-        Raises:
-            TypeError: `value` holds something that JSON cannot carry.
-        """
-        ...
-
-    def delete(self, scope: str, key: str) -> bool:
-        """Whether there was a value."""
-        ...
-
-    def list(self, scope: str) -> dict[str, JSON]:
-        """All values of a scope, by key, in the order of the keys' bytes."""
-        ...
-
-
-class Artifacts(Protocol):
-    """Large values, stored once under their content."""
-
-    def put(self, data: bytes, *, media_type: str, run_id: str) -> ArtifactRef:
-        """Store `data`. The same content gets the same reference, whoever stored it first."""
-        ...
-
-    def read(self, ref: str, offset: int = 0, limit: int | None = None) -> bytes:
-        """At most `limit` bytes from `offset`. Content that is read whole is checked against its digest.
-
-        Raises:
-            StoreError: There is no such artifact, or it is damaged.
-        """
-        ...
-
-    def info(self, ref: str) -> ArtifactRef:
-        """What is known of an artifact.
-
-        Raises:
-            StoreError: There is no such artifact.
-        """
-        ...
+from wherry.store.parts import Artifacts, Cache, Memo, Rates, TextIndex, Transcripts
+from wherry.store.records import Batch, EventRow, RunRow
 
 
 @runtime_checkable
@@ -79,6 +31,18 @@ class Store(Protocol):
 
     @property
     def artifacts(self) -> Artifacts: ...
+
+    @property
+    def search(self) -> TextIndex: ...
+
+    @property
+    def transcripts(self) -> Transcripts: ...
+
+    @property
+    def cache(self) -> Cache: ...
+
+    @property
+    def rates(self) -> Rates: ...
 
     def append(self, batch: Batch) -> Future[None]:
         """Write a batch; the future is done when it is durable, and may be so on return.
@@ -112,12 +76,27 @@ class Store(Protocol):
         """Runs, newest first; with `children` also those that agents started."""
         ...
 
-    def save_session(self, session: str, state: bytes) -> None:
-        """Keep a session's state in place of the one before."""
+    def save_session(self, session: str, state: bytes, *, expected: int | None = None) -> int:
+        """Keep a session's state in place of the one before; its new revision, one more than before.
+
+        Args:
+            expected: The revision that is to be replaced; 0: none was saved yet. Exactly one of several callers with
+                the same number gets through.
+
+        Raises:
+            StoreConflict: The revision is another; nothing was saved.
+        """
         ...
 
     def load_session(self, session: str) -> bytes | None:
         """The state that was saved last; None when there is none."""
+        ...
+
+    def session_revision(self, session: str) -> int:
+        """How often the session was saved; 0 when never.
+
+        Ask before `load_session`: then a save in between makes the later save with `expected` fail, never pass.
+        """
         ...
 
     def close(self) -> None:

@@ -67,3 +67,35 @@ class ArtifactRef:
     """As given by whoever stored the content first."""
     lines: int
     """Lines of text; for other content the number means little."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Something that a text search found."""
+
+    key: str
+    text: str
+    score: float
+    """Higher is better. Comparable within one answer only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of a transcript."""
+
+    position: int
+    """From 1, without gaps, in one transcript."""
+    author: str
+    digest: str
+    """The message's name: `store.message(digest)` has its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """How far somebody has read in a transcript, and what they made of it."""
+
+    name: str
+    cursor: int
+    """The position of the last entry that they have seen; 0: none."""
+    state: bytes
+    """Theirs alone: a summary, a window's state."""

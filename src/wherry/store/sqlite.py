@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wherry.errors import RunNotFound, StoreError
 from wherry.messages import parse
-from wherry.store.artifacts import FolderContents, MemoryContents, SQLiteArtifacts
+from wherry.store.artifacts import FolderContents, MemoryContents, SQLArtifacts
+from wherry.store.cache import SQLCache
 from wherry.store.connections import Connections
-from wherry.store.memo import SQLiteMemo
+from wherry.store.database import Connection, blob, text
+from wherry.store.memo import SQLMemo
+from wherry.store.rates import SQLRates
 from wherry.store.records import Batch, EventRow, RunRow
-from wherry.store.writer import Writer, blob, text
+from wherry.store.search import FTSIndex
+from wherry.store.sessions import SQLSessions
+from wherry.store.transcripts import SQLTranscripts, digest_bytes
+from wherry.store.writer import Writer
+
+T = TypeVar("T")
 
 PAGE = 500
 """Rows that are read at once: no statement stays open between two events that a caller takes its time with."""
@@ -27,6 +34,29 @@ SELECT seq, type, time, CAST(agent AS BLOB), CAST(body AS BLOB), hash FROM event
 WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?
 """
 _RUN = "SELECT run_id, parent_run_id, agent, task, status, session, started, finished, usage FROM runs"
+
+
+class SQLiteDatabase:
+    """SQLite as the parts of a store see it. Its one writer at a time is every job's lock."""
+
+    def __init__(self, connections: Connections, writer: Writer) -> None:
+        self._connections = connections
+        self._writer = writer
+        self.url = connections.url
+        self.check_usable = connections.check_usable
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._connections.reading() as connection:
+            return connection.execute(query, values).fetchall()
+
+    def write(self, job: Callable[[Connection], T], /) -> T:
+        return self._writer.submit(job).result()
+
+    def lock(self, connection: Connection, *names: str) -> None:
+        """Nothing to do: a transaction that writes has the database for itself from its BEGIN IMMEDIATE on."""
+
+    def now(self, connection: Connection) -> float:
+        return time.time()
 
 
 class SQLiteStore:
@@ -53,8 +83,14 @@ class SQLiteStore:
         # With `full` every commit waits for the disk; an event loop must not.
         self._writer = Writer(self._connections, direct=not full)
         contents = MemoryContents() if path is None else FolderContents(path.with_name(f"{path.name}.artifacts"))
-        self.memo = SQLiteMemo(self._connections, self._writer)
-        self.artifacts = SQLiteArtifacts(self._connections, self._writer, contents)
+        database = SQLiteDatabase(self._connections, self._writer)
+        self.memo = SQLMemo(database)
+        self.artifacts = SQLArtifacts(database, contents)
+        self.search = FTSIndex(database)
+        self.transcripts = SQLTranscripts(database)
+        self.cache = SQLCache(database)
+        self.rates = SQLRates(database)
+        self._sessions = SQLSessions(database)
         # Runs when the store is collected and at the end of the process, whichever is first.
         self._finalizer = weakref.finalize(self, self._writer.close)
 
@@ -72,10 +108,7 @@ class SQLiteStore:
             after = rows[-1][0]
 
     def message(self, digest: str) -> bytes:
-        try:
-            name = bytes.fromhex(digest)
-        except ValueError:
-            raise StoreError(f"{digest!r} is no message's digest", hint="a digest is 64 hexadecimal digits") from None
+        name = digest_bytes(digest)
         with self._connections.reading() as connection:
             row = connection.execute("SELECT CAST(body AS BLOB) FROM messages WHERE digest = ?", (name,)).fetchone()
         if row is None:
@@ -108,18 +141,14 @@ class SQLiteStore:
             rows = connection.execute(query, (*values, limit)).fetchall()
         return [_run(row) for row in rows]
 
-    def save_session(self, session: str, state: bytes) -> None:
-        row = (blob(session), state, time.time())
-
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO sessions (session, state, saved) VALUES (?, ?, ?)", row)
-
-        self._writer.submit(write).result()
+    def save_session(self, session: str, state: bytes, *, expected: int | None = None) -> int:
+        return self._sessions.save(session, state, expected=expected)
 
     def load_session(self, session: str) -> bytes | None:
-        with self._connections.reading() as connection:
-            row = connection.execute("SELECT state FROM sessions WHERE session = ?", (blob(session),)).fetchone()
-        return None if row is None else row[0]
+        return self._sessions.load(session)
+
+    def session_revision(self, session: str) -> int:
+        return self._sessions.revision(session)
 
     def close(self) -> None:
         self._finalizer()

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 from wherry.errors import StoreError
 from wherry.messages import canonical
 from wherry.store.connections import Connections, closed_error
+from wherry.store.database import blob
 from wherry.store.failures import as_store_error, primary_code
 from wherry.store.records import Batch
 
@@ -52,19 +53,6 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id) DO UPDATE SET agent = excluded.agent, task = excluded.task, status = excluded.status,
 session = excluded.session, started = excluded.started, finished = excluded.finished, usage = excluded.usage
 """
-
-
-def blob(text: str) -> bytes:
-    """Text as it is stored: UTF-8, lone surrogates kept."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def text(data: bytes) -> str:
-    """The text of a `blob`. What was tampered with gives some other text, which its chain or its reader then finds."""
-    try:
-        return data.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return data.decode("utf-8", "replace")
 
 
 class Writer:
