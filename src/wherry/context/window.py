@@ -348,16 +348,25 @@ class ContextWindow:
         if going:
             await self._fold(going, cap, before)
 
-    def _error(self, reserve: int) -> ContextBudgetError:
+    def sizes(self, max_output: int) -> dict[str, int]:
+        """What each part of the next request takes, in tokens, with what is kept free: for a table."""
         ledger, scaled = self._ledger, self.counter.scaled
         newest = self._turns.recent[-1].entries if self._turns.recent else ()
-        parts = {
+        summary = 0 if self._turns.summary is None else ledger.cost(self._turns.summary)
+        last = sum(ledger.cost(entry) for entry in newest)
+        pinned = ledger.pinned()
+        return {
             "system prompt": scaled(ledger.system),
             "tool schemas": scaled(ledger.tools),
             "task": scaled(ledger.task),
-            "newest messages": sum(ledger.cost(entry) for entry in newest),
+            "summary": summary,
+            "older messages": max(0, ledger.total() - pinned - summary - last),
+            "newest messages": last,
             "message markers": scaled(self.counter.request),
-            "reserved output": reserve,
+            "reserved output": max_output,
             "safety margin": self.counter.margin(ledger.total()),
         }
+
+    def _error(self, reserve: int) -> ContextBudgetError:
+        parts = {name: size for name, size in self.sizes(reserve).items() if name not in ("summary", "older messages")}
         return budget_error(parts, self.window, run_id=self._run_id)
