@@ -114,6 +114,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 space INTEGER NOT NULL,
                 key BLOB NOT NULL,
                 text BLOB NOT NULL,
+                words BLOB,
                 UNIQUE (space, key)
             )""",
             "CREATE VIRTUAL TABLE search_words USING fts5("

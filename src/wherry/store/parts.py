@@ -99,7 +99,7 @@ class TextIndex(Protocol):
     def add(self, space: str, items: Iterable[tuple[str, str]], *, cursor: int | None = None) -> None:
         """Index items, each a key and a text, and remember `cursor`; all of it or nothing.
 
-        A key that is there already gets the new text. Takes time in proportion to the text: some 10 ms a megabyte.
+        A key that is there already gets the new text. Takes time in proportion to the text: some 0.1 s a megabyte.
         """
         ...
 

@@ -1,7 +1,8 @@
 """Full text in SQLite: FTS5 over words, beside a table with the texts as they were given.
 
-The index holds words only (`content=''`), so a text stands in the database once. A space is a word of its own in a
-column of its own: looking in one space costs nothing for what the others hold.
+The index holds words only (`content=''`): to forget a text it must be told the same words again. What they are of a
+text that is not ASCII depends on Python's version of Unicode, so these are kept; other texts stand in the database
+once. A space is a word of its own in a column of its own: looking in one space costs nothing for what the others hold.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ class FTSIndex:
             connection.execute(query, (blob(space),))
             number = connection.execute(_NUMBER, (blob(space),)).fetchone()[0]
             for key, value, words in rows:
-                query = "SELECT id, text FROM search_items WHERE space = ? AND key = ?"
+                query = "SELECT id, text, words FROM search_items WHERE space = ? AND key = ?"
                 known = connection.execute(query, (number, key)).fetchone()
                 if known is not None:
                     _forget(connection, number, [known])
-                connection.execute("INSERT INTO search_items (space, key, text) VALUES (?, ?, ?)", (number, key, value))
+                connection.execute(
+                    "INSERT INTO search_items (space, key, text, words) VALUES (?, ?, ?, ?)",
+                    (number, key, value, None if value.isascii() else blob(words)),
+                )
                 connection.execute(
                     "INSERT INTO search_words (rowid, space, words) VALUES (last_insert_rowid(), ?, ?)",
                     (f"s{number}", words),
@@ -67,20 +71,20 @@ class FTSIndex:
             if row is None:
                 return
             number = row[0]
-            query = "SELECT id, text FROM search_items WHERE space = ?"
+            query = "SELECT id, text, words FROM search_items WHERE space = ?"
             _forget(connection, number, connection.execute(query, (number,)).fetchall())
             connection.execute("DELETE FROM search_spaces WHERE id = ?", (number,))
 
         self._database.write(write)
 
 
-def _forget(connection: Connection, number: int, items: list[tuple[int, bytes]]) -> None:
-    """Take items out of the table and the index, which must be told once more what words they had."""
+def _forget(connection: Connection, number: int, items: list[tuple[int, bytes, bytes | None]]) -> None:
+    """Take items out of the table and the index."""
     connection.executemany(
         "INSERT INTO search_words (search_words, rowid, space, words) VALUES ('delete', ?, ?, ?)",
-        ((item, f"s{number}", indexed(text(value))) for item, value in items),
+        ((item, f"s{number}", indexed(text(value)) if words is None else text(words)) for item, value, words in items),
     )
-    connection.executemany("DELETE FROM search_items WHERE id = ?", ((item,) for item, _ in items))
+    connection.executemany("DELETE FROM search_items WHERE id = ?", ((item,) for item, *_ in items))
 
 
 def _phrase(term: Term) -> str:

@@ -17,6 +17,7 @@ MOST_TERMS = 64
 QUERY_CHARS = 10_000
 PREFIX_CHARS = 4
 """A word of so many characters also finds words that begin with it: the plural, the German compound."""
+_SYLLABLES = re.compile("[\uac00-\ud7a3]")  # Korean: a character is a syllable, and particles follow without a blank
 
 _UNSPACED = (
     "\u0e00-\u0eff"  # Thai, Lao
@@ -53,7 +54,7 @@ def terms(query: str) -> list[Term]:
                 found[Term(tuple(piece[start : start + 2]))] = None
         else:
             words = tuple(word for word in piece.split("_") if word)  # `max_tokens` is two words to the databases
-            found[Term(words, prefix=len(piece) >= PREFIX_CHARS)] = None
+            found[Term(words, prefix=len(piece) >= PREFIX_CHARS or bool(_SYLLABLES.match(piece)))] = None
         if len(found) >= MOST_TERMS:
             break
     return list(found)[:MOST_TERMS]
