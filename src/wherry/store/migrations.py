@@ -117,8 +117,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 words BLOB,
                 UNIQUE (space, key)
             )""",
-            "CREATE VIRTUAL TABLE search_words USING fts5("
-            "space, words, content='', tokenize='unicode61 remove_diacritics 2')",
+            "CREATE VIRTUAL TABLE search_words USING fts5(space, words, content='', tokenize='ascii')",
         ),
     ),
     (

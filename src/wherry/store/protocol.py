@@ -12,7 +12,7 @@ The docstrings say what a backend's tests check:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
@@ -61,6 +61,14 @@ class Store(Protocol):
 
         Raises:
             StoreError: It is missing or damaged.
+        """
+        ...
+
+    def messages(self, digests: Collection[str]) -> dict[str, bytes]:
+        """Those of the messages that the store has, by digest, as they are stored: not checked against it.
+
+        Raises:
+            StoreError: One of `digests` is no digest.
         """
         ...
 

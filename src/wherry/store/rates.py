@@ -25,6 +25,8 @@ class SQLRates:
                 f"a cost of {cost} at {rate_per_minute} a minute in bursts of {burst} is no rate: "
                 "the cost must not be negative, the others must be above 0"
             )
+        if not cost:
+            return 0.0
         interval = 60.0 / rate_per_minute
 
         def write(connection: Connection) -> float:

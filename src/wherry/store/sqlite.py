@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,6 +116,18 @@ class SQLiteStore:
         if hashlib.sha256(row[0]).digest() != name:
             raise StoreError(f"message {digest} in the store {self.url!r} is damaged: its content has another digest")
         return row[0]
+
+    def messages(self, digests: Collection[str]) -> dict[str, bytes]:
+        names = [digest_bytes(digest) for digest in digests]
+        found: dict[str, bytes] = {}
+        for start in range(0, len(names), PAGE):
+            page = names[start : start + PAGE]
+            marks = ", ".join("?" * len(page))
+            query = f"SELECT digest, CAST(body AS BLOB) FROM messages WHERE digest IN ({marks})"  # noqa: S608
+            with self._connections.reading() as connection:
+                rows = connection.execute(query, page).fetchall()
+            found.update((name.hex(), body) for name, body in rows)
+        return found
 
     def run(self, run_id: str) -> RunRow:
         with self._connections.reading() as connection:

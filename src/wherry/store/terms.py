@@ -1,9 +1,9 @@
 """What a text index sees of a text and of a query: the same words, whichever database looks for them.
 
-Folded by NFKC and case folding (`Straße` is `strasse`, full-width letters are letters; accents are left to the
-database). Scripts that are written without blanks are cut into single characters, and a run of them in a query into
-overlapping pairs, each looked for as a phrase: a trigram index would find no Chinese word of two characters, and most
-have two.
+All of it is decided here, not by a database's tokenizer, so that a text is found by its own words on every backend.
+Case, width and accents are folded (`Straße` is `strasse`, `café` is `cafe`). Scripts that are written without blanks
+are cut into single characters, and a run of them in a query into overlapping pairs, each looked for as a phrase: a
+trigram index would find no Chinese word of two characters, and most have two.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ MOST_TERMS = 64
 QUERY_CHARS = 10_000
 PREFIX_CHARS = 4
 """A word of so many characters also finds words that begin with it: the plural, the German compound."""
-_SYLLABLES = re.compile("[\uac00-\ud7a3]")  # Korean: a character is a syllable, and particles follow without a blank
 
 _UNSPACED = (
     "\u0e00-\u0eff"  # Thai, Lao
@@ -25,9 +24,11 @@ _UNSPACED = (
     "\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"  # Japanese kana and iteration marks
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han
 )
-_EACH = re.compile(f"([{_UNSPACED}])")
-_UNINDEXED = re.compile("[\x00\ud800-\udfff]")
-_PIECES = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}])[^\W_])(?:(?![{_UNSPACED}])\w)*")
+_MARKED = "\u0900-\u0dff"  # Indic scripts: vowel signs are not letters to `re`, but parts of a word
+_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
+_SYLLABLES = re.compile("[\uac00-\ud7a3]")  # Korean: a character is a syllable, and particles follow without a blank
+_UNSPACED_START = re.compile(f"[{_UNSPACED}]")
+_PIECES = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}])[\w{_MARKED}])+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +41,45 @@ class Term:
 
 
 def indexed(text: str) -> str:
-    """The form of a text that goes to the index."""
-    return _EACH.sub(r" \1 ", _folded(text))
+    """The form of a text that goes to the index: words of letters, digits and non-ASCII characters, and what is none.
+
+    For an ASCII text this is the same in every version of Python.
+    """
+    if text.isascii():
+        return text.replace("\0", " ").lower()
+    return " ".join(" ".join(_words(piece)) for piece in _pieces(text))
 
 
 def terms(query: str) -> list[Term]:
     """What to look for, in the query's order, each once."""
     found: dict[Term, None] = {}
-    for match in _PIECES.finditer(_folded(query[:QUERY_CHARS])):
-        piece = match.group()
-        if _EACH.match(piece):
-            for start in range(max(1, len(piece) - 1)):
-                found[Term(tuple(piece[start : start + 2]))] = None
-        else:
-            words = tuple(word for word in piece.split("_") if word)  # `max_tokens` is two words to the databases
-            found[Term(words, prefix=len(piece) >= PREFIX_CHARS or bool(_SYLLABLES.match(piece)))] = None
+    for piece in _pieces(query[:QUERY_CHARS]):
+        words = _words(piece)
+        if _unspaced(piece):
+            for start in range(max(1, len(words) - 1)):
+                found[Term(tuple(words[start : start + 2]))] = None
+        elif words:
+            long = len(words[-1]) >= PREFIX_CHARS or _SYLLABLES.match(words[-1]) is not None
+            found[Term(tuple(words), prefix=long)] = None
         if len(found) >= MOST_TERMS:
             break
     return list(found)[:MOST_TERMS]
 
 
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", _UNINDEXED.sub(" ", text)).casefold()
+def _pieces(text: str) -> list[str]:
+    """The runs of letters, digits and underscores of a text, or of unspaced characters; folded."""
+    if text.isascii():
+        folded = text.lower()
+    else:
+        folded = _ACCENTS.sub("", unicodedata.normalize("NFKD", text).casefold())
+        folded = unicodedata.normalize("NFKC", folded)  # Korean syllables together again
+    return [match.group() for match in _PIECES.finditer(folded)]
+
+
+def _words(piece: str) -> list[str]:
+    """The words of a piece: `max_tokens` is two, as an unspaced run is as many as it has characters."""
+    return list(piece) if _unspaced(piece) else [word for word in piece.split("_") if word]
+
+
+def _unspaced(piece: str) -> bool:
+    return _UNSPACED_START.match(piece) is not None

@@ -2,5 +2,6 @@
 
 from wherry.models.scripted import FunctionModel, ScriptedModel
 from wherry.sandbox.conformance import check_sandbox
+from wherry.store.conformance import check_store
 
-__all__ = ["FunctionModel", "ScriptedModel", "check_sandbox"]
+__all__ = ["FunctionModel", "ScriptedModel", "check_sandbox", "check_store"]
