@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import tempfile
@@ -18,6 +19,7 @@ ENDINGS = ("1", "final_answer(1)", "1/0", "import os; os._exit(3)", "import os; 
 
 
 def standing() -> tuple[int, int, int, set[str]]:
+    gc.collect()  # sessions of other tests that nobody closed
     mounts = len(Path("/proc/self/mounts").read_text().splitlines())
     folders = {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("wherry-")}
     return len(os.listdir("/proc/self/fd")), len(psutil.Process().children(recursive=True)), mounts, folders

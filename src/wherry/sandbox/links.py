@@ -33,8 +33,20 @@ class ProcessLink(Protocol):
     refusals: Refusals
     exit: Future[Exit]
 
+    @property
+    def folder(self) -> int | None:
+        """A descriptor of the session's work folder, for reading files out of it with `openat2`; None without one.
+
+        Good after the process has ended too, until `release`. What is below was written by hostile code: links may lead
+        anywhere, names may be anything.
+        """
+        ...
+
     def signal(self, number: int) -> None: ...
     def kill(self) -> None: ...
+    def release(self) -> None:
+        """Kill, and let go of the folder. Safe to call twice."""
+        ...
 
 
 @dataclass(slots=True)
@@ -65,12 +77,22 @@ class Refusals:
 class Link:
     """A process by pidfd: a number that is never another process's, unlike a process id."""
 
-    def __init__(self, sock: socket.socket, pidfd: int) -> None:
+    def __init__(self, sock: socket.socket, pidfd: int, folder: int | None = None) -> None:
         self.sock = sock
+        self._folder = folder
         self.refusals = Refusals()
         self.exit: Future[Exit] = Future()
         self._pidfd = pidfd
         self._lock = threading.RLock()  # a finalizer may run anywhere, also in here
+
+    @property
+    def folder(self) -> int | None:
+        """See `ProcessLink.folder`."""
+        return self._folder
+
+    def keep_folder(self, descriptor: int) -> None:
+        """Take over the descriptor of the work folder."""
+        self._folder = descriptor
 
     def signal(self, number: int) -> None:
         with self._lock:
@@ -88,13 +110,22 @@ class Link:
             os.close(handle)
             self.sock.close()
 
+    def release(self) -> None:
+        """See `ProcessLink.release`."""
+        with self._lock:
+            self.kill()
+            if self._folder is not None:
+                folder, self._folder = self._folder, None
+                os.close(folder)
+
     def forget(self) -> None:
         """In a forked copy of the host: let go without touching the process, which is the parent's."""
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
             self.sock.close()
+        self.release()
 
     def __del__(self) -> None:
         with contextlib.suppress(OSError, AttributeError, TypeError):  # the interpreter may be shutting down
-            self.kill()
+            self.release()

@@ -70,8 +70,10 @@ class WorkerSession:
     async def close(self) -> None:
         """See `Session.close`."""
         self.kill()
+        self._link.release()
 
     def kill(self) -> None:
+        """End the process; its files can still be read until `close`."""
         self._wire.kill()
 
     async def fill(self, variables: Sequence[bytes], files: Mapping[str, Path]) -> None:

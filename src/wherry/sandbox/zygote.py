@@ -246,11 +246,12 @@ class Zygote:
         link = Link(ours, descriptors[0])
         self._links[message["pid"]] = link
         ours.settimeout(_SESSION_SECONDS)
-        greeting, listeners, _, _ = socket.recv_fds(ours, 64, 1)
+        greeting, handles, _, _ = socket.recv_fds(ours, 64, 2)
         if not greeting:
             told = read_complaints(self._complaints) if self._complaints else ""
             raise SandboxError(f"the session ended while it was locked down: {told}")
-        for listener in listeners:
+        link.keep_folder(handles[0])
+        for listener in handles[1:]:
             self._listeners[listener] = link
             self._poll.register(listener, select.EPOLLIN)
         ours.setblocking(False)

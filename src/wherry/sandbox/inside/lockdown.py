@@ -18,7 +18,9 @@ from . import kernel, landlock
 from .config import JailConfig
 
 SOCKET = 3
-"""The one descriptor, beside the three standard ones on /dev/null, that a session has."""
+"""The one descriptor, beside the three standard ones on /dev/null, that a session keeps."""
+_FOLDER = 4
+"""The work folder, until it was handed to the host."""
 _SECCOMP_SET_MODE_FILTER = 1
 _NEW_LISTENER = 8
 _NPROC_PER_NAMESPACE = (5, 14)
@@ -93,6 +95,8 @@ def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> int:
     os.environ.clear()  # C code keeps its own copy: it was started with an empty environment
     os.environ.update(HOME=work, TMPDIR=work, PATH="/nonexistent", LANG="C.UTF-8", OPENBLAS_NUM_THREADS="1")
     os.chdir(work)
+    if os.open(".", os.O_RDONLY | os.O_DIRECTORY) != _FOLDER:
+        raise OSError("the work folder has another descriptor than it should")
     if "capabilities" not in plan.without:
         kernel.drop_capabilities()
     kernel.prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)  # no set-uid program can give anything back
@@ -105,13 +109,17 @@ def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> int:
 
 
 def tell(listener: int, greeting: bytes) -> None:
-    """Say hello and hand over the listener: the session must not keep it, it could answer its own calls."""
+    """Say hello and hand over the work folder, for reading files out, and the listener of refused calls.
+
+    The session must not keep the listener: it could answer its own calls.
+    """
     # Family and type are given, else Python asks the kernel for them, which the filter refuses by now.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=os.dup(SOCKET)) as channel:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", listener))] if listener >= 0 else []
-        channel.sendmsg([greeting], rights)
-    if listener >= 0:
-        os.close(listener)
+        handles = [_FOLDER, listener] if listener >= 0 else [_FOLDER]
+        rights = struct.pack(f"{len(handles)}i", *handles)
+        channel.sendmsg([greeting], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+    for handle in handles:
+        os.close(handle)
     os.dup2(1, 2)  # until here standard error told the host what went wrong
 
 
