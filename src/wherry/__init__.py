@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from wherry.messages import Usage
     from wherry.models import FunctionModel, LiteLLMModel, OpenAIModel, ScriptedModel
     from wherry.models.local import LocalModel
+    from wherry.policy import Limits
     from wherry.store import open_store
     from wherry.tools import Tool, tool
 
@@ -23,6 +24,7 @@ _HOMES = {
     "CodeAgent": "wherry.agents",
     "ContextBudget": "wherry.context",
     "FunctionModel": "wherry.models",
+    "Limits": "wherry.policy",
     "LiteLLMModel": "wherry.models",
     "LocalModel": "wherry.models.local",
     "OpenAIModel": "wherry.models",
@@ -40,6 +42,7 @@ __all__ = [
     "CodeAgent",
     "ContextBudget",
     "FunctionModel",
+    "Limits",
     "LiteLLMModel",
     "LocalModel",
     "OpenAIModel",

@@ -47,7 +47,7 @@ def refuse(run: Run, name: str, call: str, arguments: Mapping[str, Any], problem
     """Record a call that cannot be made, and why."""
     outcome = Outcome(ok=False, error=problem)
     _announce(run, name, call, arguments)
-    run.meter.add(Usage(tool_calls=1))
+    run.account.add(Usage(tool_calls=1))
     _record(run, name, call, outcome, 0.0, keep_value=False)
     return outcome
 
@@ -57,11 +57,12 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
     tool = run.toolbox.tools.get(name)
     agent = name in run.toolbox.agents
     started = time.monotonic()
-    run.meter.add(Usage(tool_calls=1))
     if tool is None:
+        run.account.add(Usage(tool_calls=1))
         outcome = Outcome(ok=False, error=unknown_tool(run, name))
     else:
         try:
+            run.account.count_tool_call()
             outcome = Outcome(ok=True, value=await tool.call(arguments))
         except ToolError as error:
             outcome = Outcome(ok=False, error=error.message)

@@ -18,9 +18,11 @@ _sessions: set[tuple[str, str]] = set()
 
 
 @contextmanager
-def cancellable(run_id: str) -> Generator[anyio.CancelScope]:
-    """A scope that `cancel(run_id)` cancels."""
+def cancellable(run_id: str, *, seconds: float | None = None) -> Generator[anyio.CancelScope]:
+    """A scope that `cancel(run_id)` cancels, and the clock after so many `seconds`."""
     with anyio.CancelScope() as scope:
+        if seconds is not None:
+            scope.deadline = anyio.current_time() + seconds
         with _lock:
             _runs[run_id] = (asyncio.get_running_loop(), scope)
         try:

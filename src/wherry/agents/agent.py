@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack, cast
 
 from wherry.agents import active, portal
 from wherry.agents.answers import AnswerRules, Check
@@ -20,6 +21,7 @@ from wherry.journal import Event
 from wherry.messages import ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.models.resolve import model_from
+from wherry.policy import Limits
 from wherry.store import Store, open_store
 from wherry.tools import Tool, check_name, collect
 
@@ -38,10 +40,26 @@ class AgentOptions(TypedDict, total=False):
     output_type: Any  # Any: types, annotations, whatever pydantic validates
     final_answer_checks: Sequence[Check]
     context: ContextBudget | None
+    limits: Limits | None
     store: Store | str | None
 
 
-class Agent:
+class RunOptions(TypedDict, total=False):
+    """The keyword arguments of `run`, `arun` and `astream`."""
+
+    inputs: Mapping[str, Any] | None  # Any: the user's own values
+    """Values that become variables in the sandbox, or named attachments of a tool-calling run."""
+    files: Sequence[str | PathLike[str]]
+    """Copied into the sandbox's work folder."""
+    session: str | None
+    """The name of a conversation that goes on over many runs."""
+    max_steps: int | None
+    """Instead of the agent's own."""
+    limits: Limits | None
+    """Instead of the agent's own."""
+
+
+class Agent(ABC):
     """An agent's configuration. Every run has its own state, so one agent serves any number of concurrent runs.
 
     Args:
@@ -55,6 +73,7 @@ class Agent:
         output_type: any type that pydantic can validate; the answer is validated against it.
         final_answer_checks: functions of the answer; see `wherry.agents.answers.Check`.
         context: the bounds of what a request may hold.
+        limits: the bounds of what a run may spend, the agents that it asks included.
         store: where runs are kept: a store or its address; None for the default one.
 
     Raises:
@@ -76,6 +95,7 @@ class Agent:
         output_type: Any = None,  # Any: types, annotations, whatever pydantic validates
         final_answer_checks: Sequence[Check] = (),
         context: ContextBudget | None = None,
+        limits: Limits | None = None,
         store: Store | str | None = None,
     ) -> None:
         self.tools: dict[str, Tool] = collect(tools)
@@ -94,6 +114,7 @@ class Agent:
         if not isinstance(cast("object", store), Store | str | None):
             raise ConfigurationError(f"store is {store!r}", hint="give open_store(...), or its address as text")
         self.context = context or ContextBudget()
+        self.limits = _limits(limits)
         self._store = store
         self._opened: tuple[int, Store] | None = None
 
@@ -104,77 +125,50 @@ class Agent:
         """The sandbox tier that this agent's code runs in, if it runs any."""
         return None
 
+    @abstractmethod
     def hidden_tools(self) -> Sequence[Tool]:
         """Tools that can be called without being announced in the prompt."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile) -> str:
         """The system prompt."""
-        raise NotImplementedError
 
+    @abstractmethod
     def native(self, schemas: Sequence[ToolSchema]) -> Sequence[ToolSchema]:
         """The tools that go into a request."""
-        raise NotImplementedError
 
-    def check_order(self, order: Order) -> None:
+    def check_order(self, order: Order) -> None:  # noqa: B027 - a kind of agent may have nothing to refuse
         """Refuse what this kind of agent cannot do, before anything is started."""
 
-    def check_model(self, profile: ModelProfile) -> None:
+    def check_model(self, profile: ModelProfile) -> None:  # noqa: B027
         """Refuse a model that this kind of agent cannot work with."""
 
+    @abstractmethod
     async def act(self, run: Run, reply: ModelReply) -> Turn:
         """Turn a reply into acts, and acts into observations."""
-        raise NotImplementedError
 
     # What users call.
 
-    def run(
-        self,
-        task: str,
-        *,
-        inputs: Mapping[str, Any] | None = None,  # Any: the user's own values
-        files: Sequence[str | PathLike[str]] = (),
-        session: str | None = None,
-        max_steps: int | None = None,
-    ) -> RunResult:
+    def run(self, task: str, **options: Unpack[RunOptions]) -> RunResult:
         """Do a task, from synchronous code; works inside a running event loop (a notebook) too.
 
         Args:
             task: what to do.
-            inputs: values that become variables in the sandbox, or named attachments of a tool-calling run.
-            files: copied into the sandbox's work folder.
-            session: the name of a conversation that goes on over many runs.
-            max_steps: instead of the agent's own.
+            options: see `RunOptions`.
 
         Raises:
             WherryError: what no model can mend: a failing server, no room in the context, no sandbox. It carries the
                 `run_id`; the run is in the store up to that point.
         """
-        return portal.call(partial(self.arun, task, inputs=inputs, files=files, session=session, max_steps=max_steps))
+        return portal.call(partial(self.arun, task, **options))
 
-    async def arun(
-        self,
-        task: str,
-        *,
-        inputs: Mapping[str, Any] | None = None,
-        files: Sequence[str | PathLike[str]] = (),
-        session: str | None = None,
-        max_steps: int | None = None,
-    ) -> RunResult:
+    async def arun(self, task: str, **options: Unpack[RunOptions]) -> RunResult:
         """`run`, from asynchronous code."""
         from wherry.agents.runner import execute
 
-        return await execute(self, self._order(task, inputs, files, session, max_steps))
+        return await execute(self, self._order(task, options))
 
-    async def astream(
-        self,
-        task: str,
-        *,
-        inputs: Mapping[str, Any] | None = None,
-        files: Sequence[str | PathLike[str]] = (),
-        session: str | None = None,
-        max_steps: int | None = None,
-    ) -> AsyncIterator[Event]:
+    async def astream(self, task: str, **options: Unpack[RunOptions]) -> AsyncIterator[Event]:
         """`arun`, giving the journal's events as they happen, nested agents included.
 
         The last event is this run's `run.finished`. Leaving the loop early cancels the run.
@@ -184,7 +178,7 @@ class Agent:
         """
         from wherry.agents.runner import execute
 
-        order = self._order(task, inputs, files, session, max_steps)
+        order = self._order(task, options)
         events: asyncio.Queue[Event | None] = asyncio.Queue()
         running = asyncio.create_task(execute(self, order, subscribers=(events.put_nowait,)))
         running.add_done_callback(lambda _: events.put_nowait(None))
@@ -224,19 +218,17 @@ class Agent:
             self.model = model_from(self.model or "local")
         return model_from(self.model)
 
-    def _order(
-        self,
-        task: str,
-        inputs: Mapping[str, Any] | None,
-        files: Sequence[str | PathLike[str]],
-        session: str | None,
-        max_steps: int | None,
-    ) -> Order:
+    def _order(self, task: str, options: RunOptions) -> Order:
+        unknown = sorted(options.keys() - RunOptions.__optional_keys__)
+        if unknown:
+            raise TypeError(f"run() got an unexpected keyword argument {unknown[0]!r}")
+        inputs, files = options.get("inputs") or {}, options.get("files") or ()
+        session, max_steps, limits = options.get("session"), options.get("max_steps"), options.get("limits")
         if not isinstance(cast("object", task), str):
             raise ConfigurationError(f"the task is {task!r}", hint="give a text; values go into `inputs`")
         if not task.strip():
             raise ConfigurationError("the task is empty", hint="say what is to be done")
-        for name in inputs or {}:
+        for name in inputs:
             check_name(name, "an input")
         if not isinstance(cast("object", session), str | None):
             raise ConfigurationError(f"session is {session!r}", hint="give a name")
@@ -248,11 +240,18 @@ class Agent:
                 raise ConfigurationError(f"the file {str(path)!r} does not exist", hint="check `files`")
         return Order(
             task,
-            inputs=dict(inputs or {}),
+            inputs=dict(inputs),
             files=paths,
             session=session,
             max_steps=self.max_steps if max_steps is None else _steps(max_steps),
+            limits=self.limits if limits is None else _limits(limits),
         )
+
+
+def _limits(limits: Limits | None) -> Limits:
+    if not isinstance(cast("object", limits), Limits | None):
+        raise ConfigurationError(f"limits is {limits!r}", hint="give Limits(requests=..., usd=..., seconds=...)")
+    return limits or Limits()
 
 
 def _steps(number: int) -> int:

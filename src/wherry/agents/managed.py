@@ -23,7 +23,7 @@ def delegate(manager: Callable[[], Run], agent: Agent) -> Tool:
         run = manager()
         if not task.strip():
             raise ToolError("the task is empty; say in full what is to be done")
-        result = await execute(agent, Order(task, max_steps=agent.max_steps), parent=run)
+        result = await execute(agent, Order(task, max_steps=agent.max_steps, limits=agent.limits), parent=run)
         if result.status is RunStatus.COMPLETED:
             return result.output
         return f"[not finished: {result.status}] {result.output}"

@@ -1,26 +1,13 @@
-"""What runs use, added up over the tree of them."""
+"""What requests cost: the price of one that was made, and of one that may be."""
 
 from __future__ import annotations
+
+from decimal import Decimal
 
 from wherry.messages import Usage
 from wherry.models import ModelProfile, ModelReply
 from wherry.models.pricing import cost
-
-
-class Meter:
-    """What a run has used, its managed agents included: every record goes up to the root."""
-
-    __slots__ = ("_parent", "usage")
-
-    def __init__(self, parent: Meter | None = None) -> None:
-        self._parent = parent
-        self.usage = Usage()
-
-    def add(self, usage: Usage) -> None:
-        meter: Meter | None = self
-        while meter is not None:
-            meter.usage += usage
-            meter = meter._parent
+from wherry.policy.account import Pricing
 
 
 def usage_of(reply: ModelReply, input_tokens: int, output_tokens: int, seconds: float, profile: ModelProfile) -> Usage:
@@ -28,3 +15,12 @@ def usage_of(reply: ModelReply, input_tokens: int, output_tokens: int, seconds: 
     told = reply.usage or Usage(input_tokens=input_tokens, output_tokens=output_tokens)
     price = cost(told, profile.price_key)
     return Usage(1, told.input_tokens, told.cached_tokens, told.output_tokens, 0, seconds, price)
+
+
+def pricing(profile: ModelProfile) -> Pricing:
+    """The price of a request to this model that takes so many tokens, none of them cached."""
+
+    def price(input_tokens: int, output_tokens: int) -> Decimal | None:
+        return cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens), profile.price_key)
+
+    return price

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wherry.agents.answers import AnswerRules
-from wherry.agents.metering import Meter, usage_of
+from wherry.agents.metering import pricing, usage_of
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
 from wherry.errors import ModelError, WherryError
 from wherry.journal import EventType, RunJournal
 from wherry.messages import Message, ToolCall, Usage
-from wherry.models import Model, ModelProfile, ModelReply, ModelRequest
+from wherry.models import FailureKind, Model, ModelProfile, ModelReply, ModelRequest
+from wherry.policy import Account, Limits
 from wherry.sandbox import Session
 from wherry.tools import ToolContext
 
@@ -34,6 +35,7 @@ class Order:
     files: Sequence[Path] = ()
     session: str | None = None
     max_steps: int = 20
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ class Run:
     window: ContextWindow
     toolbox: Toolbox
     rules: AnswerRules
-    meter: Meter
+    account: Account
     context: ToolContext
     step: int = 0
     calls: int = 0
@@ -73,31 +75,38 @@ class Run:
         tools = self.toolbox.native if with_tools else ()
         fitted = await self.window.request(system=self.toolbox.system, tools=tools)
         journal = self.journal
+        reservation = await self.account.reserve(fitted.tokens, fitted.max_output, pricing(self.profile))
         journal.record(
             EventType.MODEL_REQUESTED,
             step=self.step,
             keep=fitted.keep,
             add=list(fitted.add),
             tools_digest=self.toolbox.digest,
-            max_output=fitted.max_output,
+            max_output=reservation.max_output,
             tokens=fitted.tokens,
             window=fitted.window,
         )
         journal.send()
         started = time.monotonic()
         try:
-            reply = await self.model.complete(ModelRequest(fitted.messages, tools, max_output=fitted.max_output))
-        except Exception as raised:
+            reply = await self.model.complete(ModelRequest(fitted.messages, tools, max_output=reservation.max_output))
+        except BaseException as raised:
+            spent = Usage(requests=1, seconds=time.monotonic() - started)
+            if not isinstance(raised, ModelError) or raised.kind in _UNKNOWN_ENDINGS:
+                reservation.lose(spent)
+            else:
+                reservation.settle(spent)
+            if not isinstance(raised, Exception):
+                raise
             error = raised if isinstance(raised, WherryError) else _of_a_model(raised)
             kind = error.kind if isinstance(error, ModelError) else type(error).__name__
             journal.record(EventType.MODEL_FAILED, step=self.step, kind=kind, message=error.message[:2000])
-            self.meter.add(Usage(requests=1, seconds=time.monotonic() - started))
             if error is raised:
                 raise
             raise error from raised
         said = 0 if reply.usage else self.window.counter.message(reply.message())
         usage = usage_of(reply, fitted.tokens, said, time.monotonic() - started, self.profile)
-        self.meter.add(usage)
+        reservation.settle(usage)
         if reply.usage is not None:
             self.window.report(reply.usage)
         calls = _with_ids(reply.tool_calls, self.step)
@@ -137,6 +146,10 @@ class Run:
             removed=sorted(before.keys() - after.keys()),
             changed=sorted(name for name in after.keys() & before.keys() if after[name] != before[name]),
         )
+
+
+_UNKNOWN_ENDINGS = frozenset({FailureKind.Timeout, FailureKind.ConnectionLost})
+"""Failures after which the server may have done, and charged, all of the work."""
 
 
 def _of_a_model(error: Exception) -> ModelError:

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -15,16 +16,17 @@ from wherry.agents.active import cancellable, in_session
 from wherry.agents.agent import Agent
 from wherry.agents.loop import play
 from wherry.agents.managed import delegate
-from wherry.agents.metering import Meter
+from wherry.agents.metering import pricing
 from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Order, Run
 from wherry.agents.summaries import summarizer
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
-from wherry.errors import StoreError, WherryError
+from wherry.errors import ConfigurationError, LimitReached, StoreError, WherryError
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
 from wherry.messages import JSON, Message, canonical, parse
 from wherry.models import Model, ModelProfile, Prepared
+from wherry.policy import Account
 from wherry.store import Store
 from wherry.tools import ToolContext, as_json, as_text, use_context
 
@@ -41,7 +43,7 @@ class _Frame:
     journal: RunJournal
     store: Store
     parent: Run | None
-    meter: Meter
+    account: Account
     started: float = field(default_factory=time.monotonic)
     run: Run | None = None
 
@@ -64,17 +66,27 @@ async def _execute(agent: Agent, order: Order, subscribers: Sequence[Subscriber]
     model = parent.model if parent is not None and agent.model is None else agent.resolved_model()
     if parent is None:
         journal = Journal.start(agent.store, agent=agent.name or "agent", subscribers=subscribers)
-        frame = _Frame(agent, order, journal, agent.store, None, Meter())
+        frame = _Frame(agent, order, journal, agent.store, None, Account(order.limits, run_id=journal.run_id))
     else:
         journal = await _called(parent, agent, order)
-        frame = _Frame(agent, order, journal, parent.store, parent, Meter(parent.meter))
+        account = Account(order.limits, run_id=journal.run_id, parent=parent.account)
+        frame = _Frame(agent, order, journal, parent.store, parent, account)
     status, output = RunStatus.CANCELLED, None
     try:
-        with cancellable(journal.run_id):
+        with cancellable(journal.run_id, seconds=order.limits.seconds) as scope:
             profile = await _prepared(frame, model)
             frame.run = await _open(frame, model, profile)
             with use_context(frame.run.context):
                 status, output = await play(frame.run, agent)
+        if status is RunStatus.CANCELLED and anyio.current_time() >= scope.deadline:
+            status = RunStatus.LIMIT
+            journal.record(EventType.LIMIT_REACHED, limit="seconds", value=order.limits.seconds)
+    except LimitReached as reached:
+        if reached.owner != journal.run_id:  # a run above this one is at its end, and this one with it
+            await _finish(frame, RunStatus.LIMIT, None, reached)
+            raise
+        journal.record(EventType.LIMIT_REACHED, limit=reached.limit, value=_number(reached.value))
+        status = RunStatus.LIMIT
     except BaseException as error:
         if isinstance(error, Exception):
             status = RunStatus.FAILED
@@ -113,6 +125,7 @@ async def _prepared(frame: _Frame, model: Model) -> ModelProfile:
 async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
     agent, order, journal, store = frame.agent, frame.order, frame.journal, frame.store
     agent.check_model(profile)
+    _check_price(frame.account, profile)
     context = ToolContext(journal.run_id, agent.name or "agent", order.session, store)
     run: Run
     toolbox = Toolbox(
@@ -142,7 +155,7 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
         task=Message("user", order.task + _given(order, journal, store)),
         state=_state(store, order.session),
         tools=toolbox.native,
-        summarize=None if writer is None else summarizer(writer, journal, frame.meter),
+        summarize=None if writer is None else summarizer(writer, journal, frame.account),
     )
     if agent.tier == "unsafe":
         record(EventType.WARNING, message=UNSAFE, hint="leave `sandbox` out to have the jail of this machine")
@@ -156,11 +169,19 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
         window,
         toolbox,
         agent.rules,
-        frame.meter,
+        frame.account,
         context,
         warnings=warnings,
     )
     return run
+
+
+def _check_price(account: Account, profile: ModelProfile) -> None:
+    if account.limits_usd and pricing(profile)(1, 1) is None:
+        raise ConfigurationError(
+            f"the run has a limit in dollars, and no price is known of the model {profile.name!r}",
+            hint="tell the model its price, price=Price(input=..., output=...), or limit requests and tokens instead",
+        )
 
 
 async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseException | None) -> RunResult:
@@ -170,7 +191,7 @@ async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseExce
         output,
         status,
         journal.run_id,
-        usage=replace(frame.meter.usage, seconds=time.monotonic() - frame.started),
+        usage=replace(frame.account.usage, seconds=time.monotonic() - frame.started),
         steps=run.step if run else 0,
         warnings=tuple(run.warnings) if run else (),
     )
@@ -308,6 +329,10 @@ def _explain(error: BaseException, frame: _Frame) -> None:
             "step": run.step if run else 0,
             "window": run.profile.window if run else None,
         }
+
+
+def _number(value: Decimal | float) -> JSON:
+    return str(value) if isinstance(value, Decimal) else value
 
 
 def _said(error: BaseException) -> str:

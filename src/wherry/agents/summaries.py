@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 
-from wherry.agents.metering import Meter, usage_of
+from wherry.agents.metering import usage_of
 from wherry.errors import ModelError
 from wherry.journal import EventType, RunJournal
 from wherry.models import Model, ModelReply, ModelRequest
+from wherry.policy import Account
 
 
-def summarizer(model: Model, journal: RunJournal, meter: Meter) -> Callable[[ModelRequest], Awaitable[ModelReply]]:
+def summarizer(model: Model, journal: RunJournal, account: Account) -> Callable[[ModelRequest], Awaitable[ModelReply]]:
     """A function that asks `model`, records what it was asked and what it said, and counts what that took."""
 
     async def ask(request: ModelRequest) -> ModelReply:
@@ -42,7 +43,7 @@ def summarizer(model: Model, journal: RunJournal, meter: Meter) -> Callable[[Mod
         own.send()
         started = time.monotonic()
         status, error = "failed", "cancelled"
-        counted = Meter(meter)
+        counted = Account(parent=account)
         try:
             reply = await model.complete(request)
             used = usage_of(reply, 0, 0, time.monotonic() - started, model.profile)
