@@ -15,6 +15,8 @@ class EventType(StrEnum):
     MODEL_REQUESTED = "model.requested"
     MODEL_REPLIED = "model.replied"
     MODEL_FAILED = "model.failed"
+    MODEL_DELTA = "model.delta"
+    """A piece of a reply as it comes. Told to subscribers that want it, never kept: its `seq` is 0."""
     TOOL_CALLED = "tool.called"
     TOOL_RETURNED = "tool.returned"
     CODE_STARTED = "code.started"
@@ -40,7 +42,7 @@ class Event:
     parent_run_id: str | None
     agent: str
     seq: int
-    """From 1, without gaps, in one run."""
+    """From 1, without gaps, in one run; 0 for one that is only told."""
     time: float
     """Unix time in seconds."""
     type: EventType

@@ -121,6 +121,14 @@ class RunJournal:
             if type is EventType.RUN_STARTED or type is EventType.RUN_FINISHED:
                 self._note_run(type, now, payload)
         event = Event(self.run_id, self.parent_run_id, self.agent, seq, now, type, payload)
+        self._tell(event)
+        return event
+
+    def tell(self, type: EventType, /, **payload: Any) -> None:  # Any: JSON
+        """Tell subscribers of something that is not kept: it has no place in the run's order, and no store gets it."""
+        self._tell(Event(self.run_id, self.parent_run_id, self.agent, 0, time.time(), type, payload))
+
+    def _tell(self, event: Event) -> None:
         for fn, error in self.tree.tell(event):
             name = getattr(fn, "__qualname__", repr(fn))
             self.record(
@@ -128,7 +136,6 @@ class RunJournal:
                 message=f"subscriber {name} was dropped: {error.__class__.__name__}: {error}",
                 hint="an exception in a subscriber does not end the run; mend it and subscribe again",
             )
-        return event
 
     def keep(self, message: Message) -> str:
         """Keep a message with the next batch, unless this journal did already; returns its digest."""

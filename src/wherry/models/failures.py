@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from wherry.errors import ModelError
 from wherry.models.failure_evidence import Evidence, gather
 from wherry.models.failure_kind import FailureKind
 from wherry.models.failure_numbers import asked_of_rate, token_counts, wait_seconds
@@ -45,6 +46,28 @@ class Failure:
     status: int | None = None
     """The HTTP status, if it came so far."""
 
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """What an exception means that a model raised: a `ModelError` says it itself, as far as it knows."""
+        if not isinstance(error, ModelError):
+            return classify(error=error)
+        known = error.diagnosis or {}
+        kind = next((kind for kind in FailureKind if kind == error.kind), None)
+        if kind is None or (kind is FailureKind.ServerError and "kind" not in known):
+            # Raised with words alone, perhaps with somebody else's.
+            return classify(error=error.message)
+        if "kind" in known:
+            return cls(
+                kind,
+                _whole(known.get("limit")),
+                _whole(known.get("requested")),
+                known.get("retry_after"),
+                str(known.get("detail", error.message)),
+                _whole(known.get("status")),
+            )
+        said = gather(status=None, body=None, headers=None, error=error.message)
+        return _failure(kind, said)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": str(self.kind),
@@ -74,7 +97,10 @@ def classify(
     Give what there is. Never raises; what says nothing is a `ServerError`.
     """
     evidence = gather(status=status, body=body, headers=headers, error=error)
-    kind = _kind(evidence)
+    return _failure(_kind(evidence), evidence)
+
+
+def _failure(kind: FailureKind, evidence: Evidence) -> Failure:
     limit = requested = retry_after = None
     if kind is FailureKind.ContextOverflow:
         limit, requested = asked_of_rate(evidence.text) or token_counts(evidence.text, evidence.numbers)
@@ -148,6 +174,10 @@ def _kind(evidence: Evidence) -> FailureKind:
 
 def _match(table: Texts, text: str) -> FailureKind | None:
     return next((kind for kind, pattern in table if pattern.search(text)), None)
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _shortened(text: str) -> str:

@@ -35,6 +35,14 @@ class ModelProfile:
     """Role (`"code"`, `"tools"`, `"manager"`) -> short worked examples for the system prompt, for small models."""
     last_value_answers: bool = False
     """Whether a snippet's last value is the final answer when `final_answer` was left out (small models forget it)."""
+    backend: str = ""
+    """Where the model runs: models of one name and backend are one server's. Empty: nothing is shared with others."""
+    tokens_in_flight: int | None = None
+    """Tokens of all requests together, prompts and outputs, that the server takes at the same time; None: not known."""
+    slots: int | None = None
+    """Requests that the server works on at the same time; None: not known."""
+    variant: str = ""
+    """Tells apart what one name may mean: other settings give other answers. Part of a cached answer's key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,8 @@ class ModelReply:
     """`"stop"`, `"length"`, `"tool_calls"`, ... as the server gave it."""
     model: str | None = None
     """The exact version that answered, where the server says."""
+    cached: bool = False
+    """Whether the answer was kept from an earlier time: nothing was asked, nothing was used."""
 
     def message(self) -> Message:
         """The reply as an assistant's message."""
