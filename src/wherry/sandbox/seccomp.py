@@ -1,8 +1,7 @@
-"""Which system calls a session may make: a list of what ordinary Python needs, and nothing else.
+"""The system call filter: what ordinary Python needs, and nothing else.
 
 Namespaces and Landlock leave gaps (netlink, vsock, io_uring, keyrings, user faults, new namespaces, memfd); the filter
-is what closes them. Everything is by name: numbers differ from machine to machine. Compiled here, in the host, by
-libseccomp; the session only installs the program.
+is what closes them. Compiled here, in the host, by libseccomp; the session only installs the program.
 """
 
 from __future__ import annotations
@@ -15,50 +14,11 @@ from types import ModuleType
 
 from wherry.errors import SandboxUnavailable
 
+from . import syscalls
 
-def _words(text: str) -> list[str]:
-    return text.split()
-
-
-_ALLOWED = _words("""
-read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 pipe pipe2 sendfile
-copy_file_range fsync fdatasync flock fallocate truncate ftruncate open openat creat access faccessat faccessat2 stat
-fstat lstat newfstatat statx statfs fstatfs readlink readlinkat getdents64 getcwd chdir fchdir mkdir mkdirat rmdir
-unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat umask mmap mprotect munmap mremap msync
-madvise brk membarrier rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigsuspend
-sigaltstack restart_syscall pause futex set_robust_list get_robust_list rseq exit exit_group sched_yield
-sched_getaffinity select pselect6 poll ppoll epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2
-nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getitimer setitimer alarm getpid gettid
-getppid getuid geteuid getgid getegid getgroups getresuid getresgid getrlimit getrusage getcpu sysinfo uname getrandom
-sendto recvfrom sendmsg recvmsg shutdown
-""")
-_ONLY_WITH_NAMESPACES = _words("""
-kill tkill tgkill chmod fchmod fchmodat utimensat
-""")
-"""Without namespaces these would reach what is the user's outside: Landlock covers neither modes, times nor, before its
-version 6, signals."""
-_TOLD = _words("""
-socket connect bind listen accept accept4 execve execveat fork vfork ptrace mount umount2 unshare setns chroot
-pivot_root bpf io_uring_setup userfaultfd process_vm_readv process_vm_writev perf_event_open keyctl add_key
-request_key memfd_create memfd_secret shmget msgget semget mq_open init_module finit_module kexec_load
-open_by_handle_at name_to_handle_at pidfd_open pidfd_getfd pidfd_send_signal personality reboot swapon settimeofday
-clock_settime setuid setgid setresuid setresgid setgroups capset seccomp setpriority sched_setscheduler mknod mknodat
-chown fchown lchown fchownat fsopen move_mount open_tree mount_setattr quotactl syslog acct iopl ioperm
-landlock_restrict_self
-""")
-"""Refused, and the host is told: what honest code has no use for. The rest is refused without a word."""
-_NO_ATTRIBUTES = _words("""
-getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr setxattr lsetxattr fsetxattr
-""")
-
-_TERMINAL_REQUESTS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)
-"""TCGETS, TIOCGWINSZ, FIONBIO, FIONCLEX, FIOCLEX: what open() and sockets do; TIOCSTI and the like stay out."""
-_FCNTL_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 1030)
-"""Duplicate, flags, record locks (SQLite); not F_SETPIPE_SZ, F_SETOWN, F_ADD_SEALS."""
-_PR_SET_NAME = 15
-_AF_UNIX, _SOCK_STREAM, _SOCK_TYPE_MASK = 1, 1, 0xF
-_CLONE_THREAD = 0x00010000
-_CLONE_NAMESPACES = 0x7E020080
+_BINARY_TREE = 2
+"""How libseccomp is to order the rules. The kernel runs the filter for every number there is when a session installs
+it, to learn which calls are always allowed: a chain of comparisons costs half a millisecond there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,66 +28,119 @@ class SeccompProgram:
     code: bytes
     """BPF, eight bytes an instruction."""
     names: dict[int, str]
-    """Number -> name of the calls that the host is told of."""
+    """Number -> name of the calls that the host is told of or asked about."""
     numbers: dict[str, int]
     """Of the calls that the launcher makes itself and Python has no function for."""
 
 
 @functools.cache
-def compile_filter(*, namespaces: bool) -> SeccompProgram:
+def compile_filter(*, namespaces: bool, architecture: str | None = None) -> SeccompProgram:
     """The filter of a tier.
+
+    Args:
+        namespaces: for the tier of that name; without them less is allowed.
+        architecture: `x86_64` or `aarch64`; None: this machine's.
 
     Raises:
         SandboxUnavailable: libseccomp or its Python binding is missing.
     """
     lib = _library()
-    native = lib.Arch.NATIVE
-    rules = lib.SyscallFilter(defaction=lib.ERRNO(errno.EPERM))
-    # Calls of another architecture's table (32 bit, x32) would be judged by the wrong numbers: no such call survives.
-    rules.set_attr(lib.Attr.ACT_BADARCH, lib.KILL_PROCESS)
+    rules = _Rules(lib, architecture)
+    for name in syscalls.ALLOWED:
+        rules.allow(name)
+    for request in syscalls.TERMINAL_REQUESTS:
+        rules.allow("ioctl", lib.Arg(1, lib.EQ, request))
+    for command in syscalls.FCNTL_COMMANDS:
+        rules.allow("fcntl", lib.Arg(1, lib.EQ, command))
+    rules.allow("prlimit64", lib.Arg(0, lib.EQ, 0), lib.Arg(2, lib.EQ, 0))  # read its own limits
+    rules.allow("prctl", lib.Arg(0, lib.EQ, syscalls.PR_SET_NAME))
+    # asyncio needs a pair of connected sockets. Streams only: a datagram socket could be aimed at any path.
+    stream = lib.Arg(1, lib.MASKED_EQ, syscalls.SOCK_TYPE_MASK, syscalls.SOCK_STREAM)
+    rules.allow("socketpair", lib.Arg(0, lib.EQ, syscalls.AF_UNIX), stream)
+    # Threads yes, processes and namespaces no. clone3 hides its flags behind a pointer, where no filter can look:
+    # "no such call" makes the C library fall back to clone.
+    rules.answer(errno.ENOSYS, "clone3")
+    rules.ask("clone", lib.Arg(0, lib.MASKED_EQ, syscalls.CLONE_THREAD, 0))
+    for name in syscalls.NOT_SUPPORTED:
+        rules.answer(errno.EOPNOTSUPP, name)
+    for name in syscalls.TOLD:
+        rules.ask(name)
+    thread = lib.Arg(0, lib.MASKED_EQ, syscalls.CLONE_THREAD | syscalls.CLONE_NAMESPACES, syscalls.CLONE_THREAD)
+    if namespaces:
+        for name in syscalls.WITH_NAMESPACES:
+            rules.allow(name)
+        rules.allow("clone", thread)
+    else:
+        _meter(rules, lib)
+        rules.ask("clone", thread)
+    return rules.program()
 
-    def number(name: str) -> int:
+
+def _meter(rules: _Rules, lib: ModuleType) -> None:
+    """Tier `landlock`: no file system of its own bounds what a session writes, so the host counts it."""
+    for name in (*syscalls.ARGUMENT_OF_SIZE, *syscalls.CREATING):
+        rules.ask(name)
+    both = syscalls.O_CREAT | syscalls.O_TMPFILE
+    for name, flags in syscalls.OPENING.items():
+        rules.allow(name, lib.Arg(flags, lib.MASKED_EQ, both, 0))
+        rules.ask(name, lib.Arg(flags, lib.MASKED_EQ, syscalls.O_CREAT, syscalls.O_CREAT))
+        rules.ask(name, lib.Arg(flags, lib.MASKED_EQ, both, syscalls.O_TMPFILE))
+    for name in syscalls.ABSENT_WITHOUT_NAMESPACES:
+        rules.answer(errno.ENOSYS, name)
+    # A file that is mapped and shared is written without any call: only memory may be.
+    private, anonymous = syscalls.MAP_PRIVATE, syscalls.MAP_ANONYMOUS
+    rules.allow("mmap", lib.Arg(3, lib.MASKED_EQ, syscalls.MAP_SHARED | private, private))
+    rules.allow("mmap", lib.Arg(3, lib.MASKED_EQ, private | anonymous, anonymous))
+
+
+class _Rules:
+    """libseccomp's filter, for one architecture and by names that this may lack: aarch64 has no open, stat, fork."""
+
+    def __init__(self, lib: ModuleType, architecture: str | None) -> None:
+        self._lib = lib
+        self._filter = lib.SyscallFilter(defaction=lib.ERRNO(errno.EPERM))
+        # Another architecture's calls (32 bit, x32) would be judged by the wrong numbers: nobody survives making one.
+        self._filter.set_attr(lib.Attr.ACT_BADARCH, lib.KILL_PROCESS)
+        self._filter.set_attr(lib.Attr.CTL_OPTIMIZE, _BINARY_TREE)
+        self._arch = lib.Arch.NATIVE
+        if architecture is not None:
+            self._arch = getattr(lib.Arch, architecture.upper())
+            if self._arch != lib.system_arch():
+                self._filter.add_arch(self._arch)
+                self._filter.remove_arch(lib.system_arch())
+        self._asked: dict[int, str] = {}
+
+    def allow(self, name: str, *args: object) -> None:
+        self._add(self._lib.ALLOW, name, args)
+
+    def answer(self, number: int, name: str) -> None:
+        """Refuse with an error that honest code understands."""
+        self._add(self._lib.ERRNO(number), name, ())
+
+    def ask(self, name: str, *args: object) -> None:
+        """Let the host say what becomes of it."""
+        if self._add(self._lib.NOTIFY, name, args):
+            self._asked[self._number(name)] = name
+
+    def program(self) -> SeccompProgram:
+        own = {name: self._number(name) for name in ("pivot_root", "seccomp")}
+        with tempfile.TemporaryFile() as file:
+            self._filter.export_bpf(file)
+            file.seek(0)
+            return SeccompProgram(file.read(), self._asked, own)
+
+    def _number(self, name: str) -> int:
         try:
-            found: int = lib.resolve_syscall(native, name)
+            found: int = self._lib.resolve_syscall(self._arch, name)
         except OSError:
             return -1
         return found
 
-    def add(action: int, name: str, *args: object) -> None:
-        if number(name) >= 0:  # aarch64 has no open, stat, pipe, fork
-            rules.add_rule(action, name, *args)
-
-    for name in _ALLOWED + (_ONLY_WITH_NAMESPACES if namespaces else []):
-        add(lib.ALLOW, name)
-    for request in _TERMINAL_REQUESTS:
-        add(lib.ALLOW, "ioctl", lib.Arg(1, lib.EQ, request))
-    for command in _FCNTL_COMMANDS:
-        add(lib.ALLOW, "fcntl", lib.Arg(1, lib.EQ, command))
-    add(lib.ALLOW, "prlimit64", lib.Arg(0, lib.EQ, 0), lib.Arg(2, lib.EQ, 0))  # read its own limits
-    add(lib.ALLOW, "prctl", lib.Arg(0, lib.EQ, _PR_SET_NAME))
-    # asyncio needs a pair of connected sockets. Streams only: a datagram socket could be aimed at any path.
-    stream = lib.Arg(1, lib.MASKED_EQ, _SOCK_TYPE_MASK, _SOCK_STREAM)
-    add(lib.ALLOW, "socketpair", lib.Arg(0, lib.EQ, _AF_UNIX), stream)
-    # Threads yes, processes and namespaces no. clone3 hides its flags behind a pointer, where no filter can look:
-    # "no such call" makes the C library fall back to clone.
-    mask = _CLONE_THREAD | _CLONE_NAMESPACES
-    add(lib.ALLOW, "clone", lib.Arg(0, lib.MASKED_EQ, mask, _CLONE_THREAD))
-    add(lib.ERRNO(errno.ENOSYS), "clone3")
-    add(lib.NOTIFY, "clone", lib.Arg(0, lib.MASKED_EQ, _CLONE_THREAD, 0))
-    for name in _NO_ATTRIBUTES:  # "not supported" is what shutil.copy2 understands
-        add(lib.ERRNO(errno.EOPNOTSUPP), name)
-    for name in _TOLD:
-        add(lib.NOTIFY, name)
-    names = {number(name): name for name in [*_TOLD, "clone"] if number(name) >= 0}
-    own = {name: number(name) for name in ("pivot_root", "seccomp")}
-    return SeccompProgram(_export(rules), names, own)
-
-
-def _export(rules: object) -> bytes:
-    with tempfile.TemporaryFile() as file:
-        rules.export_bpf(file)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-        file.seek(0)
-        return file.read()
+    def _add(self, action: int, name: str, args: tuple[object, ...]) -> bool:
+        there = self._number(name) >= 0
+        if there:
+            self._filter.add_rule(action, name, *args)
+        return there
 
 
 def _library() -> ModuleType:
