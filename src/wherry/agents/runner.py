@@ -180,7 +180,7 @@ def _check_price(account: Account, profile: ModelProfile) -> None:
     if account.limits_usd and pricing(profile)(1, 1) is None:
         raise ConfigurationError(
             f"the run has a limit in dollars, and no price is known of the model {profile.name!r}",
-            hint="tell the model its price, price=Price(input=..., output=...), or limit requests and tokens instead",
+            hint="give the model `price_key=Price(input=..., output=...)`, or limit requests and tokens instead",
         )
 
 

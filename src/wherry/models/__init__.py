@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from wherry.models.litellm import LiteLLMModel
     from wherry.models.local import LocalModel
     from wherry.models.openai import OpenAIModel
-    from wherry.models.pricing import cost
+    from wherry.models.pricing import Price, cost
     from wherry.models.resolve import model_from
     from wherry.models.scripted import FunctionModel, ScriptedModel
     from wherry.models.tool_arguments import argument_error, parse_arguments
@@ -43,6 +43,7 @@ __all__ = [
     "ModelRequest",
     "OpenAIModel",
     "Prepared",
+    "Price",
     "ScriptedModel",
     "argument_error",
     "classify",
@@ -58,6 +59,7 @@ _HOMES = {
     "LiteLLMModel": "litellm",
     "LocalModel": "local",
     "OpenAIModel": "openai",
+    "Price": "pricing",
     "ScriptedModel": "scripted",
     "argument_error": "tool_arguments",
     "classify": "failures",

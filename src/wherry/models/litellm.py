@@ -22,7 +22,7 @@ from wherry.models.explain import model_error
 from wherry.models.failures import Failure, FailureKind, classify
 from wherry.models.families import family_of
 from wherry.models.loop_clients import LoopClients
-from wherry.models.pricing import cost
+from wherry.models.pricing import Price, cost
 from wherry.models.protocol import Counter, ModelDelta, ModelProfile, ModelReply, ModelRequest
 
 
@@ -40,7 +40,7 @@ class LiteLLMModel:
         counter: How tokens are counted; default: guessed from the name.
         native_tools: Whether the model takes tool schemas.
         images: Whether it takes pictures; default: guessed from the name.
-        price_key: The name that price lists know it by; default: `model_id`.
+        price_key: The name that price lists know it by, or a `Price`; default: `model_id`.
         timeout: Seconds for a whole request, its stream included.
         stall_timeout: Seconds between two pieces of a stream, after the first.
 
@@ -67,7 +67,7 @@ class LiteLLMModel:
         counter: str | Counter | None = None,
         native_tools: bool = True,
         images: bool | None = None,
-        price_key: str | None = None,
+        price_key: str | Price | None = None,
         timeout: float = 600.0,
         stall_timeout: float = 60.0,
     ) -> None:

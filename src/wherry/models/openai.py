@@ -29,6 +29,7 @@ from wherry.models.explain import model_error
 from wherry.models.failures import Failure, FailureKind, classify
 from wherry.models.families import family_of
 from wherry.models.loop_clients import LoopClients
+from wherry.models.pricing import Price
 from wherry.models.protocol import Counter, ModelDelta, ModelProfile, ModelReply, ModelRequest
 from wherry.models.sse import EventDecoder
 
@@ -55,7 +56,7 @@ class OpenAIModel:
         counter: How tokens are counted; default: guessed from the name.
         native_tools: Whether the model takes tool schemas.
         images: Whether it takes pictures; default: guessed from the name.
-        price_key: The name that price lists know it by; `"free"` for a server of one's own.
+        price_key: The name that price lists know it by, or a `Price`; `"free"` for a server of one's own.
         headers: Sent with every request.
         timeout: Seconds for a whole request, its stream included.
         stall_timeout: Seconds between two pieces of a stream, after the first.
@@ -83,7 +84,7 @@ class OpenAIModel:
         counter: str | Counter | None = None,
         native_tools: bool = True,
         images: bool | None = None,
-        price_key: str | None = None,
+        price_key: str | Price | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = 600.0,
         stall_timeout: float = 60.0,

@@ -1,11 +1,13 @@
-"""What a request costs, by the list prices that the genai-prices package carries."""
+"""What a request costs: at the price that the user gave, else by the list that the genai-prices package carries."""
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from wherry.errors import ConfigurationError
 from wherry.messages import Usage
 
 if TYPE_CHECKING:
@@ -15,16 +17,59 @@ FREE = "free"
 """The price key of a model that costs nothing."""
 
 
-def cost(usage: Usage, price_key: str | None) -> Decimal | None:
+@dataclass(frozen=True, slots=True)
+class Price:
+    """The price of a model that no list knows, or that is not paid at the list price.
+
+    Amounts are US dollars for a million tokens; floats are taken as they are written, 0.15 as fifteen hundredths.
+
+    Raises:
+        ConfigurationError: an amount below 0, or none.
+    """
+
+    _: KW_ONLY
+    input: Decimal | float | str
+    output: Decimal | float | str
+    cached: Decimal | float | str | None = None
+    """Of input tokens that the server had in its prompt cache; None: as `input`."""
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "cached"):
+            self._amount(name)
+
+    def of(self, usage: Usage) -> Decimal:
+        """The price of a usage in US dollars."""
+        fresh = usage.input_tokens - usage.cached_tokens
+        whole = fresh * self._amount("input") + usage.cached_tokens * self._amount("cached")
+        return (whole + usage.output_tokens * self._amount("output")) / 1_000_000
+
+    def _amount(self, name: str) -> Decimal:
+        given: object = getattr(self, name)
+        if name == "cached" and given is None:
+            given = self.input
+        try:
+            amount = Decimal(str(given))
+        except ArithmeticError:
+            amount = Decimal("NaN")
+        if not amount.is_finite() or amount < 0:
+            raise ConfigurationError(
+                f"the price of {name} tokens is {given!r}", hint="give US dollars for a million tokens, from 0"
+            )
+        return amount
+
+
+def cost(usage: Usage, price_key: str | Price | None) -> Decimal | None:
     """The price of a usage in US dollars.
 
     Args:
         usage: Input tokens include the cached ones, which have a price of their own.
-        price_key: `"provider/model"`, or a model's name alone; `"free"`; None when it is not known.
+        price_key: A price; `"provider/model"`, or a model's name alone; `"free"`; None when it is not known.
 
     Returns:
         None when the price is not known: no key, a model that is not in the list, or no list installed.
     """
+    if isinstance(price_key, Price):
+        return price_key.of(usage)
     if price_key == FREE:
         return Decimal(0)
     if price_key is None:
@@ -51,9 +96,9 @@ def cost(usage: Usage, price_key: str | None) -> Decimal | None:
     return priced.total_price
 
 
-def listed_window(price_key: str | None) -> int | None:
+def listed_window(price_key: str | Price | None) -> int | None:
     """The context length that the list has for a model."""
-    if price_key is None or price_key == FREE:
+    if price_key is None or price_key == FREE or isinstance(price_key, Price):
         return None
     found = _find(price_key)
     return None if found is None else found[1].context_window

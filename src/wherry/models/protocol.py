@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from wherry.messages import Message, ToolCall, ToolSchema, Usage
+from wherry.models.pricing import Price
 
 Counter = Callable[[str], int]
 """Counts the tokens of a text. Never raises, whatever the text."""
@@ -27,8 +28,8 @@ class ModelProfile:
     native_tools: bool = True
     """Whether the model takes tool schemas and answers with tool calls."""
     images: bool = False
-    price_key: str | None = None
-    """The name that a price list knows the model by; `"free"` for one that costs nothing."""
+    price_key: str | Price | None = None
+    """The name that a price list knows the model by; `"free"` for one that costs nothing; or a price of its own."""
     control_tokens: tuple[str, ...] = ()
     """Texts that open or close a turn in the model's chat template; escaped in every text that is not wherry's."""
     worked_examples: Mapping[str, str] = field(default_factory=dict[str, str])
