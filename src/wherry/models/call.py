@@ -6,9 +6,11 @@ around its requests; a model that is used by itself has none.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -42,6 +44,8 @@ class Call:
     """By a layer's identity: which of its models it asks."""
     ways_on: list[WayOn] = field(default_factory=list["WayOn"])
     """The layers that could turn elsewhere after the last request failed, innermost first."""
+    failed: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
+    """Layers and positions of models that failed in a way that is another's turn."""
     _token: Token[Call | None] | None = None
 
     def turn_elsewhere(self, kind: str) -> bool:
@@ -95,8 +99,25 @@ class Healthy(Protocol):
         ...
 
 
+def store_for(own: Store | None) -> Store:
+    """A layer's store: its own, else that of the run that asks, else the user's."""
+    if own is not None:
+        return own
+    call = current_call()
+    return call.store if call is not None and call.store is not None else _usual_store(os.getpid())
+
+
+@cache
+def _usual_store(process: int) -> Store:
+    """Opened once for all layers; a forked child opens its own."""
+    from wherry.store import open_store
+
+    return open_store()
+
+
 def target(model: Model, call: Call | None = None) -> Model:
     """The model that will really be asked, behind all layers."""
-    while isinstance(cast("object", model), Routed):
+    # Not isinstance: for a protocol that takes microseconds, and this is asked at every step.
+    while hasattr(model, "route"):
         model = cast("Routed", model).route(call)
     return model

@@ -1,0 +1,405 @@
+"""Asking the model: a bounded request, admitted to its server, tried again as the recovery policy says.
+
+All that is sent to a model on behalf of an agent goes through here; nothing below retries. All of it is an event:
+`model.requested` and `model.replied` or `model.failed` for every attempt, the last with what was decided.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+
+from wherry.agents.metering import pricing, usage_of
+from wherry.context import Fitted
+from wherry.errors import ContextBudgetError, ModelError, WherryError
+from wherry.journal import EventType
+from wherry.messages import Message, ToolCall, ToolSchema, Usage
+from wherry.models import Failure, FailureKind, Model, ModelProfile, ModelReply, ModelRequest
+from wherry.models.call import Call, target
+from wherry.models.protocol import Prepared
+from wherry.policy import Reservation
+from wherry.policy.admission import Backend, backend_of
+from wherry.policy.recovery import Decision, Recovery, Trouble, recovery
+
+if TYPE_CHECKING:
+    from wherry.agents.run import Run
+
+LEAST_OUTPUT = 16
+"""Tokens that a reply gets at least, however small the window has become."""
+_UNKNOWN_ENDINGS = frozenset({FailureKind.Timeout, FailureKind.ConnectionLost})
+"""Failures after which the server may have done, and charged, all of the work."""
+
+
+async def ask(run: Run, *, with_tools: bool = True) -> ModelReply:
+    """The model's reply to what the window holds, appended to the window and to the journal.
+
+    Raises:
+        ContextBudgetError: The pinned parts do not fit; nothing was sent.
+        ModelError: The server failed, and recovering from it did as well; its `diagnosis` has all of it.
+    """
+    run.refresh_toolbox()
+    return await _Question(run, run.toolbox.native if with_tools else (), recovery()).answered()
+
+
+@dataclass(slots=True)
+class _Question:
+    """One question of an agent's, until it has its answer."""
+
+    run: Run
+    tools: Sequence[ToolSchema]
+    policy: Recovery
+    attempt: int = 0
+    tried: list[str] = field(default_factory=list[str])
+    """What was done about each failure, in words."""
+    trouble: Trouble | None = None
+    """None while nothing has gone wrong."""
+    error: WherryError | None = None
+    """Of the last attempt."""
+    fitted: Fitted | None = None
+    """What was sent last."""
+    reservation: Reservation | None = None
+    """What is set aside for it."""
+    profile: ModelProfile | None = None
+    """Of the model that is asked."""
+
+    async def answered(self) -> ModelReply:
+        run = self.run
+        deltas = self._told if _streaming.get() else None
+        call = Call(f"{id(run.journal.tree):x}", store=run.store, note=self._noted, deltas=deltas)
+        with call:
+            while True:
+                self.attempt += 1
+                call.ways_on.clear()
+                model = target(run.model, call)
+                profile = self.profile = run.profile if model is run.model else await _profile(model)
+                backend = backend_of(model, profile)
+                try:
+                    fitted = await self._fitted(backend, profile)
+                except ContextBudgetError as error:
+                    if self.error is None:
+                        raise
+                    # The server takes less than the parts that cannot be folded: the failure that said so is the cause.
+                    self.tried.append(f"nothing smaller can be sent ({error.message.partition(chr(10))[0]})")
+                    if self._turned_elsewhere(call, model):
+                        continue
+                    raise self._explained(self.error) from error
+                try:
+                    reply, seconds = await self._admitted(call, backend, fitted)
+                except WherryError as error:
+                    failed = error
+                except Exception as error:  # noqa: BLE001 - a user's own model raises what it likes
+                    failed = _of_a_model(error)
+                    failed.__cause__ = error
+                else:
+                    backend.answered()
+                    return await self._taken(reply, seconds)
+                # Outside the handlers, so that waits and further attempts are not chained to what is over.
+                await self._survived(failed, call, model, backend)
+
+    # ---- one attempt
+
+    async def _fitted(self, backend: Backend, profile: ModelProfile) -> Fitted:
+        """The next request, of a size that the server takes now and the limits allow; recorded.
+
+        Raises:
+            LimitReached: It would be one too many, or too large.
+        """
+        run = self.run
+        window = run.window
+        run.room = run.room or window.window
+        window.window = backend.window(run.room if profile.window is None else min(run.room, profile.window))
+        most = None
+        if window.window < run.room:
+            wanted = run.agent.context.reserve_output or profile.max_output
+            most = max(LEAST_OUTPUT, min(wanted, window.window // 4))
+        fitted = await window.request(system=run.toolbox.system, tools=self.tools, max_output=most)
+        self.reservation = await run.account.reserve(fitted.tokens, fitted.max_output, pricing(profile))
+        fitted = self.fitted = replace(fitted, max_output=self.reservation.max_output)
+        again = {} if self.attempt == 1 else {"attempt": self.attempt}
+        run.journal.record(
+            EventType.MODEL_REQUESTED,
+            step=run.step,
+            keep=fitted.keep,
+            add=list(fitted.add),
+            tools_digest=run.toolbox.digest,
+            max_output=fitted.max_output,
+            tokens=fitted.tokens,
+            window=fitted.window,
+            **again,
+        )
+        run.journal.send()
+        return fitted
+
+    async def _admitted(self, call: Call, backend: Backend, fitted: Fitted) -> tuple[ModelReply, float]:
+        """The reply and the seconds that it took, once the server has room for the request."""
+        model, reservation = self.run.model, cast("Reservation", self.reservation)
+        request = ModelRequest(fitted.messages, self.tools, max_output=fitted.max_output)
+        call.tokens = tokens = fitted.tokens + fitted.max_output
+        # After the limits: who waits for them holds no place that another needs to be done.
+        try:
+            await backend.gate.enter(tokens, call.owner)
+        except BaseException:
+            reservation.release()
+            raise
+        started = time.monotonic()
+        try:
+            reply = await (model.complete(request) if call.deltas is None else _streamed(model, request, call))
+        except BaseException as error:
+            spent = Usage(requests=1, seconds=time.monotonic() - started)
+            if isinstance(error, ModelError) and error.kind not in _UNKNOWN_ENDINGS:
+                reservation.settle(spent)
+            else:
+                reservation.lose(spent)
+            raise
+        finally:
+            backend.gate.leave(tokens)
+        return reply, time.monotonic() - started
+
+    async def _taken(self, reply: ModelReply, seconds: float) -> ModelReply:
+        """Settle, append and record a reply."""
+        run, fitted = self.run, cast("Fitted", self.fitted)
+        if reply.cached:
+            usage = Usage(seconds=seconds)
+        else:
+            said = 0 if reply.usage else run.window.counter.message(reply.message())
+            usage = usage_of(reply, fitted.tokens, said, seconds, self.profile or run.profile)
+        cast("Reservation", self.reservation).settle(usage)
+        if reply.usage is not None and not reply.cached:
+            run.window.report(reply.usage)
+        calls = _with_ids(reply.tool_calls, run.step)
+        await run.window.append(Message("assistant", reply.text, tool_calls=calls))
+        more = {"cached": True} if reply.cached else {}
+        run.journal.record(
+            EventType.MODEL_REPLIED,
+            step=run.step,
+            message=run.window.newest,
+            usage=usage.to_json(),
+            seconds=round(usage.seconds, 6),
+            finish_reason=reply.finish_reason,
+            model=reply.model or run.profile.name,
+            estimated=reply.usage is None,
+            **more,
+        )
+        return reply if calls == tuple(reply.tool_calls) else replace(reply, tool_calls=calls)
+
+    def _told(self, text: str) -> None:
+        self.run.journal.tell(EventType.MODEL_DELTA, step=self.run.step, attempt=self.attempt, text=text)
+
+    def _noted(self, what: str, details: Mapping[str, Any]) -> None:
+        """A layer did something about a failure by itself."""
+        run = self.run
+        run.journal.record(EventType.MODEL_FAILED, step=run.step, attempt=self.attempt, act=what, **details)
+        said = str(details.get("said", what))
+        self.tried.append(said)
+        run.warn(said)
+
+    # ---- after a failure
+
+    async def _survived(self, error: WherryError, call: Call, model: Model, backend: Backend) -> None:
+        """Do what the policy says; returns when another attempt is to be made.
+
+        Raises:
+            WherryError: None is.
+        """
+        run = self.run
+        self.error = error
+        if not isinstance(error, ModelError):
+            self._record_failure(error, None, None)
+            raise error
+        failure = Failure.of(error)
+        trouble = self._troubled(error, failure)
+        decision = self.policy.decide(failure, trouble)
+        decision = self._prepared(decision, failure, backend, trouble)
+        if decision.act == "give_up":
+            self.tried.append(f"not again: {decision.why}")
+            self._record_failure(error, failure, decision)
+            if self._turned_elsewhere(call, model):
+                return
+            raise self._explained(error)
+        self._record_failure(error, failure, decision)
+        run.journal.send()  # a wait may be long: what it is for can be seen meanwhile
+        trouble.waited += decision.wait
+        if decision.wait > 0:
+            await self.policy.sleep(decision.wait)
+        if decision.check_health and not await self._healthy(model, trouble):
+            self.tried.append(f"its server was not healthy again within {self._health_seconds(trouble):.0f} s")
+            if not self._turned_elsewhere(call, model):
+                raise self._explained(error)
+
+    def _troubled(self, error: ModelError, failure: Failure) -> Trouble:
+        """What has gone wrong so far, this failure included."""
+        run, fitted = self.run, cast("Fitted", self.fitted)
+        asked = fitted.tokens + fitted.max_output
+        if self.trouble is None:
+            # Seeded, so that a test or a repetition waits alike; what was waited is in the event.
+            self.trouble = Trouble(fitted.window, asked, jitter=random.Random(f"{run.journal.run_id}:{run.step}"))  # noqa: S311
+        trouble = self.trouble
+        trouble.window, trouble.asked = fitted.window, asked
+        trouble.transient = not (isinstance(error, _OfAProgram) and failure.kind is FailureKind.ServerError)
+        trouble.seconds_left = _seconds_left()
+        trouble.counts[failure.kind] += 1
+        return trouble
+
+    def _prepared(self, decision: Decision, failure: Failure, backend: Backend, trouble: Trouble) -> Decision:
+        """Let what was learned hold for everyone who asks this server, and say what is done."""
+        if failure.kind is FailureKind.ContextOverflow and failure.limit is not None and failure.limit < trouble.window:
+            backend.learn(failure.limit)
+        if decision.act == "shrink":
+            window = cast("int", decision.window)
+            self.run.room = min(self.run.room, window)
+            self.tried.append(f"compacted to {window:,} tokens and asked again")
+        elif decision.act == "halve":
+            window, flight = backend.halve(trouble.window)
+            decision = replace(decision, window=window)
+            self.tried.append(
+                f"halved the window to {window:,} tokens and what is in flight to {flight:,}, "
+                f"waited {decision.wait:.1f} s and asked again"
+            )
+        elif decision.act in ("wait", "retry"):
+            self.tried.append(f"waited {decision.wait:.1f} s and asked again")
+        return decision
+
+    def _record_failure(self, error: WherryError, failure: Failure | None, decision: Decision | None) -> None:
+        more: dict[str, Any] = {"act": "give_up"}
+        if failure is not None and decision is not None:
+            said = {"limit": failure.limit, "requested": failure.requested, "retry_after": failure.retry_after}
+            done = {"window": decision.window, "why": decision.why or None, "wait": round(decision.wait, 3) or None}
+            more = {"act": decision.act, "status": failure.status, **said, **done}
+            more = {key: value for key, value in more.items() if value is not None}
+        run = self.run
+        kind = str(failure.kind) if failure is not None else type(error).__name__
+        run.journal.record(
+            EventType.MODEL_FAILED,
+            step=run.step,
+            attempt=self.attempt,
+            kind=kind,
+            message=error.message[:2000],
+            **more,
+        )
+
+    def _turned_elsewhere(self, call: Call, model: Model) -> bool:
+        """Whether another model is asked from now on."""
+        error = self.error
+        if error is None or not call.turn_elsewhere(error.kind if isinstance(error, ModelError) else ""):
+            return False
+        other = target(self.run.model, call)
+        said = f"{model.profile.name} failed ({_kind(error)}); {other.profile.name} is asked instead"
+        self.tried.append(f"asked {other.profile.name} instead")
+        self.run.warn(said, "see the `model.failed` events for the reason")
+        self.trouble = None
+        return True
+
+    async def _healthy(self, model: Model, trouble: Trouble) -> bool:
+        """Wait until the server is up again; whether it came up in time. One that cannot be asked counts as up."""
+        ask = getattr(model, "healthy", None)
+        if ask is None:
+            return True
+        seconds = self._health_seconds(trouble)
+        began = self.policy.clock()
+        pause = self.policy.first_wait
+        while not await ask():
+            left = seconds - (self.policy.clock() - began)
+            if left <= 0:
+                return False
+            await self.policy.sleep(min(pause, left))
+            trouble.waited += min(pause, left)
+            pause = min(pause * 1.5, 5.0)
+        return True
+
+    def _health_seconds(self, trouble: Trouble) -> float:
+        left = _seconds_left() if trouble.seconds_left is not None else None
+        return self.policy.health if left is None else max(0.0, min(self.policy.health, left))
+
+    def _explained(self, error: WherryError) -> WherryError:
+        """The error for the user, with everything that is known of how it came to it."""
+        fitted = self.fitted
+        sizes = None if fitted is None else self.run.window.sizes(fitted.max_output)
+        error.diagnosis = {
+            **(error.diagnosis or {}),
+            "kind": _kind(error),
+            "step": self.run.step,
+            "attempts": self.attempt,
+            "tried": list(self.tried),
+            "window": None if fitted is None else fitted.window,
+            "sizes": sizes,
+            "change": error.hint,
+        }
+        if sizes is not None and _kind(error) in (FailureKind.ContextOverflow, FailureKind.OutOfMemory):
+            rows = "\n".join(f"  {name:<18}{tokens:>12,}" for name, tokens in sizes.items() if tokens)
+            error.message += f"\n{rows}"
+        if self.tried:
+            error.message += f"\n  tried: {'; '.join(self.tried)}"
+        return error
+
+
+def _seconds_left() -> float | None:
+    """Of the time limits that hold here, the run's own and those around it."""
+    deadline = anyio.current_effective_deadline()
+    return None if math.isinf(deadline) else deadline - anyio.current_time()
+
+
+async def _streamed(model: Model, request: ModelRequest, call: Call) -> ModelReply:
+    """The whole reply, told piece by piece. A stream that ends without one has failed."""
+    tell = call.deltas
+    reply: ModelReply | None = None
+    async for delta in model.stream(request):
+        if delta.text and tell is not None:
+            tell(delta.text)
+        if delta.reply is not None:
+            reply = delta.reply
+    if reply is None:
+        raise ModelError(
+            f"the stream of {model.profile.name} ended without a whole reply", kind=FailureKind.ConnectionLost
+        )
+    return reply
+
+
+async def _profile(model: Model) -> ModelProfile:
+    return await model.prepare() if isinstance(model, Prepared) else model.profile
+
+
+class _OfAProgram(ModelError):
+    """What a user's own model raised that is no `ModelError`."""
+
+
+def _of_a_model(error: Exception) -> ModelError:
+    failure = Failure.of(error)
+    return _OfAProgram(
+        f"the model raised {type(error).__name__}: {error}", kind=failure.kind, diagnosis=failure.to_json()
+    )
+
+
+def _kind(error: WherryError) -> str:
+    return str(error.kind) if isinstance(error, ModelError) else type(error).__name__
+
+
+def _with_ids(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:
+    """Calls with an id each, all different: some servers send none, or the same one twice."""
+    seen: set[str] = set()
+    out: list[ToolCall] = []
+    for number, call in enumerate(calls):
+        unique = call if call.id and call.id not in seen else replace(call, id=f"call_{step}_{number}")
+        seen.add(unique.id)
+        out.append(unique)
+    return tuple(out)
+
+
+_streaming: ContextVar[bool] = ContextVar("wherry_streaming", default=False)
+
+
+@contextmanager
+def streaming() -> Generator[None]:
+    """Let replies be streamed by all that runs inside, and their pieces told as `model.delta` events."""
+    token = _streaming.set(True)
+    try:
+        yield
+    finally:
+        _streaming.reset(token)
