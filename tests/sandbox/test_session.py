@@ -275,7 +275,7 @@ async def test_result_that_fits_no_frame_is_told_inside(session: Session) -> Non
     async def large(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
         return "v" * (9 << 20)
 
-    assert "do not fit a frame" in (await session.run("echo()", call_tool=large)).error
+    assert "larger than 7 MiB" in (await session.run("echo()", call_tool=large)).error
 
 
 async def test_files_and_variables_go_in(jail: Sandbox, tmp_path: Path) -> None:

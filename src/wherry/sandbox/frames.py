@@ -1,23 +1,26 @@
 """The wire between host and session: a length of four bytes, then a JSON object.
 
-Everything from inside is hostile: a frame is parsed once, here, into a typed record, or is a `FrameError`. Never
-pickle.
+Values are written as `inside.encoding` says. Everything from inside is hostile: a frame is parsed once, here, into a
+typed record, or is a `FrameError`. Never pickle.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import struct
-from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
 
-from wherry.messages import JSON
+from .inside.arrays import Array, Table
+from .inside.decoding import decode
+from .inside.encoding import dumps
 
 MAX_FRAME = 8 << 20
 """Bytes of a frame without its length. More is refused before it is read."""
-MAX_DEPTH = 100
-"""Nesting that a frame may have, so that no later reader of its values runs out of stack."""
+MAX_DEPTH = 110
+"""Nesting that a frame may have, so that no later reader of its values runs out of stack: a value's and some more."""
+MAX_READINGS = 1000
+"""Of the clock, that a snippet may report."""
 MAX_CALLS_TEXT = 200
 _LENGTH = struct.Struct("!I")
 
@@ -37,15 +40,15 @@ class Call:
 
     number: int
     name: str
-    args: list[JSON]
-    kwargs: dict[str, JSON]
+    args: list[Any]  # Any: JSON and what `inside.encoding` adds to it
+    kwargs: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Final:
     """`final_answer` was called. What the snippet does afterwards changes nothing."""
 
-    value: JSON
+    value: Any  # Any: as in `Call`
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,15 @@ class Done:
     """A snippet ended."""
 
     run: int
-    value: JSON
+    value: Any  # Any: as in `Call`
     has_value: bool
     kind: str | None
     error: str
     stdout: str
     stderr: str
     cpu_seconds: float
+    clock: Mapping[str, list[int]] = field(default_factory=dict[str, list[int]])
+    """What the snippet read of the clock: the clock's name, nanoseconds in order."""
 
 
 Frame: TypeAlias = Ready | Call | Final | Done
@@ -73,7 +78,7 @@ def encode(message: dict[str, Any]) -> bytes:  # Any: JSON
         FrameError: the message is larger than a frame may be.
         TypeError, ValueError, RecursionError: it is no JSON.
     """
-    body = json.dumps(message).encode("ascii")
+    body = dumps(message).encode("utf-8", "surrogatepass")
     if len(body) > MAX_FRAME:
         raise FrameError(f"{len(body):,} bytes do not fit a frame of {MAX_FRAME:,}")
     return _LENGTH.pack(len(body)) + body
@@ -121,7 +126,7 @@ def parse(body: bytes) -> Frame:
         FrameError: it is none.
     """
     try:
-        raw: object = _DECODER.decode(body.decode("utf-8"))
+        raw: object = decode(body)
     except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
         raise FrameError(f"no JSON: {str(error)[:100]}") from None
     if not isinstance(raw, dict):
@@ -135,25 +140,11 @@ def parse(body: bytes) -> Frame:
         case "call":
             return _call(fields)
         case "final":
-            return Final(cast("JSON", fields.get("value")))
+            return Final(fields.get("value"))
         case "done":
             return _done(fields)
         case other:
             raise FrameError(f"unknown frame type {str(other)[:40]!r}")
-
-
-def _not_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):  # `1e999` is valid JSON, and infinite in Python
-        raise ValueError("a number without a finite value")
-    return number
-
-
-_DECODER = json.JSONDecoder(parse_constant=_not_json, parse_float=_finite)  # json.loads would make one each time
 
 
 def _check_depth(value: object) -> None:
@@ -162,9 +153,15 @@ def _check_depth(value: object) -> None:
         below: list[object] = []
         for item in level:
             if isinstance(item, dict):
-                below += cast("dict[str, object]", item).values()
-            elif isinstance(item, list):
+                held = cast("dict[object, object]", item)
+                below += held.values()
+                below += [key for key in held if not isinstance(key, str)]
+            elif isinstance(item, list | tuple | set | frozenset):
                 below += cast("list[object]", item)
+            elif isinstance(item, Array):
+                below += item.data if isinstance(item.data, list) else ()
+            elif isinstance(item, Table):
+                below += [*item.names, *item.columns, item.index]
         if not below:
             return
         level = below
@@ -177,7 +174,10 @@ def _call(fields: dict[str, object]) -> Call:
         raise FrameError("a tool call without a valid number and name")
     if not isinstance(args, list) or not isinstance(kwargs, dict):
         raise FrameError("a tool call whose arguments are no list and object")
-    return Call(number, name, cast("list[JSON]", args), cast("dict[str, JSON]", kwargs))
+    named = cast("dict[object, Any]", kwargs)
+    if not all(isinstance(key, str) for key in named):
+        raise FrameError("a tool call with an argument whose name is no text")
+    return Call(number, name, cast("list[Any]", args), cast("dict[str, Any]", named))
 
 
 def _done(fields: dict[str, object]) -> Done:
@@ -190,5 +190,21 @@ def _done(fields: dict[str, object]) -> Done:
     if isinstance(cpu, bool) or not isinstance(cpu, int | float) or not 0 <= cpu < 1e9:
         raise FrameError("a result with an impossible processor time")
     error, stdout, stderr = cast("list[str]", texts)
-    value = cast("JSON", fields.get("value"))
-    return Done(run, value, fields.get("has_value") is True, kind, error, stdout, stderr, float(cpu))
+    has_value, clock = fields.get("has_value") is True, _clock(fields.get("clock"))
+    return Done(run, fields.get("value"), has_value, kind, error, stdout, stderr, float(cpu), clock)
+
+
+def _clock(raw: object) -> dict[str, list[int]]:
+    if raw is None:
+        return {}
+    readings = cast("dict[object, object]", raw) if isinstance(raw, dict) else {0: 0}
+    out: dict[str, list[int]] = {}
+    for name, found in readings.items():
+        items = cast("list[object]", found) if isinstance(found, list) else [None]
+        numbers = [item for item in items if type(item) is int and abs(item) < 1 << 63]
+        if not isinstance(name, str) or len(numbers) != len(items):
+            raise FrameError("readings of the clock that are none")
+        out[name[:40]] = numbers
+    if sum(map(len, out.values())) > MAX_READINGS or len(out) > MAX_READINGS:
+        raise FrameError(f"more than {MAX_READINGS:,} readings of the clock")
+    return out

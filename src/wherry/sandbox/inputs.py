@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from wherry.errors import ConfigurationError
-from wherry.messages import JSON
 
 from .frames import FrameError, encode
+from .inside.encoding import ValueTooLargeError
+from .inside.encoding import encode as encoded
 from .limits import SandboxLimits
 
 _PIECE = 1 << 20
@@ -26,20 +27,22 @@ def check_names(names: Sequence[str], what: str) -> None:
             raise ConfigurationError(f"{what} {name!r} is no Python name", hint="use letters, digits and `_`")
 
 
-def variable_frames(variables: Mapping[str, JSON]) -> list[bytes]:
+def variable_frames(variables: Mapping[str, Any]) -> list[bytes]:
     """One frame a variable.
 
     Raises:
-        ConfigurationError: a value is no JSON or does not fit a frame.
+        ConfigurationError: a value is no data or does not fit a frame.
     """
     frames: list[bytes] = []
     for name, value in variables.items():
         try:
-            frames.append(encode({"t": "set", "name": name, "value": value}))
-        except FrameError as error:
+            tree = encoded(value, strict=True, tuples=True, huge=True)
+            frames.append(encode({"t": "set", "name": name, "value": tree}))
+        except (FrameError, ValueTooLargeError) as error:
             raise ConfigurationError(f"variable `{name}`: {error}", hint="give it as a file") from error
         except (TypeError, ValueError, RecursionError) as error:
-            raise ConfigurationError(f"variable `{name}` is no JSON: {error}") from error
+            hint = "give its data: numbers, texts, lists, dicts, dates, arrays, data frames"
+            raise ConfigurationError(f"variable `{name}`: {error}", hint=hint) from error
     return frames
 
 

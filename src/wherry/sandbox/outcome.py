@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .frames import Done, Final
 from .limits import SandboxLimits
 from .links import Exit
-from .protocol import Execution, ExecutionKind
+from .protocol import Conditions, Execution, ExecutionKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,7 @@ class Outcome:
     """What the host itself knows of a snippet that ended. A final answer counts whatever came after it."""
 
     tier: str
+    seed: str
     final: Final | None
     seconds: float
     refused: tuple[str, ...]
@@ -45,6 +46,7 @@ class Outcome:
             refused=self.refused,
             tool_calls=self.tool_calls,
             tier=self.tier,
+            conditions=Conditions(self.seed, done.clock),
         )
 
     def lost(self, kind: ExecutionKind, text: str) -> Execution:
@@ -56,7 +58,7 @@ class Outcome:
             has_value=final is not None,
             final=final is not None,
             kind=None if final else kind,
-            error="" if final else f"{text}. All variables are lost.",
+            error="" if final else text,
             seconds=self.seconds,
             refused=self.refused,
             tool_calls=self.tool_calls,

@@ -3,7 +3,7 @@
 Every backend keeps these sentences, and `wherry.sandbox.conformance.check_sandbox` tests them:
 
 * variables, functions and imports of one snippet are there in the next one of the same session, and in no other;
-* the value of a snippet's last expression comes back, as JSON;
+* the value of a snippet's last expression comes back, as `docs/code-agents.md` says;
 * a tool is a function inside; its result is the host's, its failure is a `ToolError` inside;
 * `final_answer(value)` ends the run whatever the snippet does about it;
 * a snippet that runs too long is stopped and the session lives on where it can;
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from wherry.messages import JSON
+ToolHandler = Callable[[str, "list[Any]", "dict[str, Any]"], Awaitable[Any]]
+"""Answers a tool call from inside: name, positional and keyword arguments; gives any value.
 
-ToolHandler = Callable[[str, "list[Any]", "dict[str, Any]"], Awaitable[JSON]]
-"""Answers a tool call from inside: name, positional and keyword arguments (Any: JSON of unknown shape).
-
-An `Exception` that it raises becomes a `ToolError` inside the snippet, with the exception's text as message.
+Arguments are JSON and what `inside.encoding` adds to it: bytes, sets, dates, `Decimal`, `UUID`, `Array`, `Table`;
+tuples come as lists. An `Exception` that it raises becomes a `ToolError` inside the snippet, with the exception's text
+as message.
 """
 
 ExecutionKind = Literal["exception", "timeout", "memory", "killed", "protocol", "refused"]
@@ -33,13 +33,23 @@ ExecutionKind = Literal["exception", "timeout", "memory", "killed", "protocol", 
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a snippet cannot compute itself. Run again under the same ones it gets the same values."""
+
+    seed: str
+    """Of all random numbers, in hexadecimal."""
+    clock: Mapping[str, Sequence[int]]
+    """What it read of each clock, in nanoseconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """What became of one snippet. Text from inside is hostile text: show it, never run it."""
 
     ok: bool
-    value: JSON = None
-    """The last expression's value, or what `final_answer` got; what JSON cannot carry comes as a bounded repr."""
+    value: Any = None  # Any: as the arguments of a `ToolHandler`
+    """The last expression's value, or what `final_answer` got; what is no data comes as a bounded repr."""
     has_value: bool = False
     final: bool = False
     """`final_answer` was called; `value` is its argument."""
@@ -56,6 +66,8 @@ class Execution:
     """System calls that were refused, in order, capped; the last entry then counts the rest."""
     tool_calls: int = 0
     tier: str = ""
+    conditions: Conditions | None = None
+    """None if the snippet did not come to its end, or the backend has none."""
 
 
 @runtime_checkable
@@ -70,7 +82,14 @@ class Session(Protocol):
         """False once the process is gone: closed, killed or dead by itself."""
         ...
 
-    async def run(self, code: str, *, call_tool: ToolHandler, tools: Sequence[str] | None = None) -> Execution:
+    async def run(
+        self,
+        code: str,
+        *,
+        call_tool: ToolHandler,
+        tools: Sequence[str] | None = None,
+        conditions: Conditions | None = None,
+    ) -> Execution:
         """Run a snippet.
 
         Cancelling the awaiting task interrupts the snippet, and kills the session if it has not stopped half a
@@ -80,6 +99,7 @@ class Session(Protocol):
             code: Python source.
             call_tool: answers the tool calls that the snippet makes.
             tools: the names that it may call; None: those of the last run or of `open`.
+            conditions: those of an earlier execution, to repeat it; None: the real clock and new random numbers.
 
         Raises:
             SandboxError: the session is dead, or runs another snippet.
@@ -103,17 +123,17 @@ class Sandbox(Protocol):
     def tier(self) -> str: ...
 
     async def open(
-        self, *, tools: Sequence[str], variables: Mapping[str, JSON] | None = None, files: Sequence[Path] = ()
+        self, *, tools: Sequence[str], variables: Mapping[str, Any] | None = None, files: Sequence[Path] = ()
     ) -> Session:
         """A fresh session.
 
         Args:
             tools: names of the functions that a snippet may call.
-            variables: become variables inside.
+            variables: become variables inside, as a tool's results do.
             files: are copied into the work folder under their own names; a folder with all that is in it.
 
         Raises:
-            ConfigurationError: a name is no identifier, a file is missing or too large.
+            ConfigurationError: a name is no identifier, a value is no data, a value or a file is too large.
             SandboxError: no session could be made.
         """
         ...

@@ -18,7 +18,7 @@ from .frames import Done, FrameError, encode
 from .inputs import file_frames
 from .limits import SandboxLimits
 from .links import Exit, ProcessLink
-from .protocol import Execution, ToolHandler
+from .protocol import Conditions, Execution, ToolHandler
 from .snippet import Snippet
 from .wire import Wire
 
@@ -39,7 +39,14 @@ class WorkerSession:
     def alive(self) -> bool:
         return not self._wire.dead
 
-    async def run(self, code: str, *, call_tool: ToolHandler, tools: Sequence[str] | None = None) -> Execution:
+    async def run(
+        self,
+        code: str,
+        *,
+        call_tool: ToolHandler,
+        tools: Sequence[str] | None = None,
+        conditions: Conditions | None = None,
+    ) -> Execution:
         """See `Session.run`."""
         if self._wire.dead:
             raise SandboxError("the session is dead", hint="open a new one; its variables are lost")
@@ -52,7 +59,7 @@ class WorkerSession:
         self._current = snippet
         self._wire.listen()
         try:
-            return await snippet.perform(code, self._tools, exit_of=self._exit)
+            return await snippet.perform(code, self._tools, conditions, exit_of=self._exit)
         except BaseException:
             if not self._wire.dead:
                 await self._wind_down(snippet)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from wherry.messages import JSON
-
 from .clock import FINAL_SECONDS, Clock
 from .frames import Call, Done, Final, FrameError, encode
+from .inside.encoding import ValueTooLargeError
+from .inside.encoding import encode as encoded
 from .limits import SandboxLimits
 from .links import Exit, ProcessLink
 from .outcome import Outcome, cause_of_death
-from .protocol import Execution, ExecutionKind, ToolHandler
+from .protocol import Conditions, Execution, ExecutionKind, ToolHandler
 from .wire import Wire
 
+_SEED_BYTES = 16
 _FLOOD = 1000
 """Calls over the limit, each answered with an error, after which the session is ended."""
 
@@ -34,24 +36,36 @@ class Snippet:
         self._started = time.monotonic()
         self._final: Final | None = None
         self._calls = 0
+        self._seed = ""
         self.clock = Clock(limits.wall_seconds, ask=link.signal, kill=wire.kill)
         self.sending = False
         """A frame is half written; nothing after it could be read."""
 
     async def perform(
-        self, code: str, tools: Sequence[str], *, exit_of: Callable[[], Awaitable[Exit | None]]
+        self,
+        code: str,
+        tools: Sequence[str],
+        conditions: Conditions | None,
+        *,
+        exit_of: Callable[[], Awaitable[Exit | None]],
     ) -> Execution:
         """Run it to its end, whatever that is.
 
         Args:
             code: Python source.
             tools: names that it may call.
+            conditions: those of the time before; None: new ones.
             exit_of: tells how the process ended, once it did.
         """
         self._tools = tools
+        self._seed = os.urandom(_SEED_BYTES).hex() if conditions is None else conditions.seed
+        message: dict[str, Any] = {"t": "run", "id": self._number, "code": code, "tools": list(tools)}
+        message["seed"] = self._seed
+        if conditions is not None:
+            message["clock"] = {name: list(found) for name, found in conditions.clock.items()}
         self.clock.start()
         try:
-            await self._send({"t": "run", "id": self._number, "code": code, "tools": list(tools)})
+            await self._send(message)
             while True:
                 frame = await self._wire.next_frame()
                 match frame:
@@ -100,14 +114,14 @@ class Snippet:
             await self._send(reply)
         except FrameError as error:
             await self._send({"t": "result", "n": call.number, "error": f"the result of {call.name}: {error}"})
-        except (TypeError, ValueError, RecursionError) as error:
-            text = f"the result of {call.name} is no JSON: {error}"
-            await self._send({"t": "result", "n": call.number, "error": text})
 
-    async def _ask(self, call: Call) -> dict[str, JSON]:
+    async def _ask(self, call: Call) -> dict[str, Any]:
         self.clock.pause()
         try:
-            return {"value": await self._call_tool(call.name, call.args, call.kwargs)}
+            made = await self._call_tool(call.name, call.args, call.kwargs)
+            return {"value": encoded(made, tuples=True, huge=True)}
+        except ValueTooLargeError as error:
+            return {"error": f"the result of {call.name} cannot be passed: {error}"}
         except Exception as error:  # noqa: BLE001  # the contract: whatever a tool raises is told inside
             return {"error": getattr(error, "message", None) or str(error) or type(error).__name__}
         finally:
@@ -120,6 +134,7 @@ class Snippet:
     def _outcome(self) -> Outcome:
         return Outcome(
             tier=self._tier,
+            seed=self._seed,
             final=self._final,
             seconds=time.monotonic() - self._started,
             refused=self._link.refusals.take(),

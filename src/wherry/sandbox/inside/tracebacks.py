@@ -17,8 +17,12 @@ _MAX_TEXT = 4000
 _MAX_MESSAGE = 1500
 
 
-def describe(error: BaseException, *, packages: bool) -> str:
-    """The error as text. Runs code of the snippet's (`__str__`), so the caller must be able to stop it."""
+def describe(error: BaseException, *, packages: tuple[str, ...]) -> str:
+    """The error as text. Runs code of the snippet's (`__str__`), so the caller must be able to stop it.
+
+    Args:
+        packages: modules beyond the standard library that can be imported here.
+    """
     lines: list[str] = []
     if isinstance(error, SyntaxError) and (error.filename or "").startswith(PREFIX):
         lines += _syntax(error)
@@ -82,14 +86,14 @@ def _syntax(error: SyntaxError) -> list[str]:
     return lines
 
 
-def _hint(error: BaseException, packages: bool) -> str:
+def _hint(error: BaseException, packages: tuple[str, ...]) -> str:
     if isinstance(error, NameError) and error.name:
         return _close(error.name, _visible_names(error))
     if isinstance(error, AttributeError) and error.name:
         return _close(error.name, dir(error.obj))
     if isinstance(error, ModuleNotFoundError) and error.name:
-        there = "the standard library and the packages of this sandbox" if packages else "the standard library"
-        return f". Only {there} can be imported here" + _close(error.name, list(sys.stdlib_module_names))
+        there = f"the standard library and {', '.join(packages)}" if packages else "the standard library"
+        return f". Only {there} can be imported here" + _close(error.name, [*packages, *sys.stdlib_module_names])
     return ""
 
 

@@ -6,18 +6,17 @@ taken is for the snippets of honest models.
 
 from __future__ import annotations
 
-import ast
 import builtins
 import io
 import linecache
 import mmap
 import sys
-import time
 import types
 from collections.abc import Callable
+from time import process_time
 from typing import Any, NoReturn
 
-from . import tracebacks, values
+from . import arrays, compiling, decoding, determinism, encoding, tracebacks
 from .channel import Channel, Interrupts, SnippetTimeout, frame
 from .output import Capture, text_stream
 
@@ -38,18 +37,20 @@ for _shown in (ToolError, SnippetTimeout, FinalAnswer):
     _shown.__module__ = "builtins"
 
 
-def serve(descriptor: int, *, stdout_bytes: int, packages: bool) -> NoReturn:
+def serve(descriptor: int, *, stdout_bytes: int, packages: tuple[str, ...]) -> NoReturn:
     """Run snippets until the host hangs up."""
     # Functions look builtins up where their module says: a snippet that replaces `isinstance` must not reach this file.
-    for module in (sys.modules[__name__], values, tracebacks):
+    builtins.__dict__["ToolError"] = ToolError
+    for module in (sys.modules[__name__], arrays, compiling, decoding, determinism, encoding, tracebacks):
         module.__dict__["__builtins__"] = dict(vars(builtins))
+    determinism.install()
     worker = Worker(Channel(descriptor, Interrupts()), stdout_bytes, packages)
     while True:
         worker.step()
 
 
 class Worker:
-    def __init__(self, channel: Channel, stdout_bytes: int, packages: bool) -> None:
+    def __init__(self, channel: Channel, stdout_bytes: int, packages: tuple[str, ...]) -> None:
         self.channel = channel
         self.interrupts = channel.interrupts
         self.packages = packages
@@ -80,15 +81,22 @@ class Worker:
                 pass  # the answer to a tool call that was interrupted
 
     def _run(self, message: dict[str, Any]) -> None:
-        started = time.process_time()
+        started = process_time()
         self.final = False
         self._set_tools(message["tools"])
         self._set_streams()
+        determinism.STATE.begin(message["seed"], message.get("clock"))
         reply = self._attempt(message["code"])
+        readings = determinism.STATE.end()
+        if readings:
+            reply["clock"] = readings
         reply["t"], reply["id"] = "done", message["id"]
         reply["stdout"], reply["stderr"] = (capture.take() for capture in self.captures)
-        reply["cpu"] = time.process_time() - started
-        self.channel.send(reply)
+        reply["cpu"] = process_time() - started
+        try:
+            self.channel.send(reply)
+        except encoding.ValueTooLargeError as error:
+            self.channel.send({**reply, "value": f"[{error}]"})
 
     def _set_tools(self, names: list[str]) -> None:
         for name, function in self.functions.items():
@@ -97,7 +105,6 @@ class Worker:
         self.functions = {name: self.functions.get(name) or self._tool(name) for name in names}
         self.scope.update(self.functions)
         self.scope["final_answer"] = self._final_answer
-        self.scope["ToolError"] = ToolError
 
     def _set_streams(self) -> None:
         if any(stream.closed for stream in self.streams):
@@ -125,21 +132,14 @@ class Worker:
         filename = f"{tracebacks.PREFIX}{self.count}>"
         # For tracebacks and inspect.getsource. Without a modification time it is never checked against a file.
         linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
-        tree = ast.parse(code, filename)
-        last = tree.body[-1] if tree.body else None
-        if not isinstance(last, ast.Expr):
-            exec(compile(tree, filename, "exec", dont_inherit=True), self.scope)  # noqa: S102  # the purpose of all this
-            return {}
-        del tree.body[-1]
-        exec(compile(tree, filename, "exec", dont_inherit=True), self.scope)  # noqa: S102
-        value = eval(compile(ast.Expression(last.value), filename, "eval", dont_inherit=True), self.scope)  # noqa: S307
+        value = compiling.execute(code, filename, self.scope, self.functions)
         return {} if value is None else {"value": self._value(value), "has_value": True}
 
     def _value(self, value: object) -> Any:
         try:
-            return values.to_json(value, strict=False)
-        except values.ValueTooLargeError as error:
-            return f"{values.bounded_repr(value)} [{error}]"
+            return compiling.discard(value) or encoding.encode(value)
+        except encoding.ValueTooLargeError as error:
+            return f"{encoding.bounded_repr(value)} [{error}]"
 
     def _failure(self, error: BaseException) -> dict[str, Any]:
         kind = "memory" if isinstance(error, MemoryError) else "exception"
@@ -165,11 +165,11 @@ class Worker:
                     raise TypeError("final_answer takes one value")
                 value = named["answer"]
             try:
-                answer = values.to_json(value, strict=False)
-            except values.ValueTooLargeError as error:
-                raise ValueError(f"{error}: give a part of it as the final answer, or what was found in it") from None
+                self.channel.send({"t": "final", "value": encoding.encode(value, drain=True)})
+            except encoding.ValueTooLargeError as error:
+                text = "give a part of it as the final answer, or write it to a file: files are kept"
+                raise ValueError(f"{error}: {text}") from None
             self.final = True
-            self.channel.send({"t": "final", "value": answer})
         raise FinalAnswer
 
     def _tool(self, name: str) -> Callable[..., Any]:
@@ -183,14 +183,16 @@ class Worker:
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.final:
             raise FinalAnswer
-        try:
-            message = {"args": values.to_json(args, strict=True), "kw": values.to_json(kwargs, strict=True)}
-        except TypeError as error:
-            raise TypeError(f"an argument of {name} cannot be passed to a tool: {error}") from None
         with self.channel.lock:
             self.calls += 1
             number = self.calls
-            self.channel.send({"t": "call", "n": number, "name": name, **message})
+            try:
+                given = encoding.encode((args, kwargs), strict=True, drain=True)
+                self.channel.send({"t": "call", "n": number, "name": name, "args": given[0], "kw": given[1]})
+            except encoding.NoFormError as error:
+                raise TypeError(f"an argument of {name} cannot be passed to a tool: {error}") from None
+            except encoding.ValueTooLargeError as error:
+                raise ValueError(f"the arguments of {name} cannot be passed: {error}") from None
             while True:
                 answer = self.channel.receive()
                 if answer.get("t") == "result" and answer.get("n") == number:
