@@ -12,7 +12,15 @@ if TYPE_CHECKING:
     from wherry.agents import CodeAgent, RunResult, RunStatus, ToolCallingAgent
     from wherry.context import ContextBudget
     from wherry.messages import Usage
-    from wherry.models import FunctionModel, LiteLLMModel, OpenAIModel, ScriptedModel
+    from wherry.models import (
+        Cached,
+        Fallback,
+        FunctionModel,
+        LiteLLMModel,
+        OpenAIModel,
+        RateLimited,
+        ScriptedModel,
+    )
     from wherry.models.local import LocalModel
     from wherry.policy import Limits
     from wherry.store import open_store
@@ -21,13 +29,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Cached": "wherry.models",
     "CodeAgent": "wherry.agents",
     "ContextBudget": "wherry.context",
+    "Fallback": "wherry.models",
     "FunctionModel": "wherry.models",
     "Limits": "wherry.policy",
     "LiteLLMModel": "wherry.models",
     "LocalModel": "wherry.models.local",
     "OpenAIModel": "wherry.models",
+    "RateLimited": "wherry.models",
     "RunResult": "wherry.agents",
     "RunStatus": "wherry.agents",
     "ScriptedModel": "wherry.models",
@@ -39,13 +50,16 @@ _HOMES = {
 }
 
 __all__ = [
+    "Cached",
     "CodeAgent",
     "ContextBudget",
+    "Fallback",
     "FunctionModel",
     "Limits",
     "LiteLLMModel",
     "LocalModel",
     "OpenAIModel",
+    "RateLimited",
     "RunResult",
     "RunStatus",
     "ScriptedModel",

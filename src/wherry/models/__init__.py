@@ -19,21 +19,28 @@ from wherry.models.protocol import (
 )
 
 if TYPE_CHECKING:
+    from wherry.models.cached import Cached
     from wherry.models.failure_kind import FailureKind
     from wherry.models.failures import Failure, classify
+    from wherry.models.fallback import Fallback
+    from wherry.models.key_ring import KeyRing
     from wherry.models.litellm import LiteLLMModel
     from wherry.models.local import LocalModel
     from wherry.models.openai import OpenAIModel
     from wherry.models.pricing import Price, cost
+    from wherry.models.rate_limited import RateLimited
     from wherry.models.resolve import model_from
     from wherry.models.scripted import FunctionModel, ScriptedModel
     from wherry.models.tool_arguments import argument_error, parse_arguments
 
 __all__ = [
+    "Cached",
     "Counter",
     "Failure",
     "FailureKind",
+    "Fallback",
     "FunctionModel",
+    "KeyRing",
     "LiteLLMModel",
     "LocalModel",
     "Model",
@@ -44,6 +51,7 @@ __all__ = [
     "OpenAIModel",
     "Prepared",
     "Price",
+    "RateLimited",
     "ScriptedModel",
     "argument_error",
     "classify",
@@ -53,13 +61,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Cached": "cached",
     "Failure": "failures",
     "FailureKind": "failure_kind",
+    "Fallback": "fallback",
     "FunctionModel": "scripted",
+    "KeyRing": "key_ring",
     "LiteLLMModel": "litellm",
     "LocalModel": "local",
     "OpenAIModel": "openai",
     "Price": "pricing",
+    "RateLimited": "rate_limited",
     "ScriptedModel": "scripted",
     "argument_error": "tool_arguments",
     "classify": "failures",
