@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from .frames import MAX_FRAME, FrameError
 from .limits import SandboxLimits
-from .probe import TIERS, ProbeReport, TierReport, get_sandbox, probe
+from .packages import PackageSet, package_set
+from .probe import TIERS, ProbeReport, TierReport, probe
 from .protocol import Execution, ExecutionKind, Sandbox, Session, ToolHandler
+from .selection import get_sandbox
 
 __all__ = [
     "MAX_FRAME",
@@ -18,6 +20,7 @@ __all__ = [
     "Execution",
     "ExecutionKind",
     "FrameError",
+    "PackageSet",
     "ProbeReport",
     "Sandbox",
     "SandboxLimits",
@@ -25,5 +28,6 @@ __all__ = [
     "TierReport",
     "ToolHandler",
     "get_sandbox",
+    "package_set",
     "probe",
 ]

@@ -14,6 +14,7 @@ from wherry.messages import JSON
 from . import inputs
 from .inside.config import JailConfig
 from .limits import SandboxLimits
+from .packages import PackageSet
 from .seccomp import compile_filter
 from .session import WorkerSession
 from .zygote import RESERVE, Zygote
@@ -36,7 +37,7 @@ class JailSandbox:
         tier: str,
         limits: SandboxLimits,
         *,
-        packages: Path | None = None,
+        packages: PackageSet | None = None,
         reserve: int = RESERVE,
         without: Iterable[str] = (),  # for tests; see `JailConfig.without`
     ) -> None:
@@ -57,8 +58,9 @@ class JailSandbox:
             stdout_bytes=limits.stdout_bytes,
             program=program.code.hex(),
             numbers=program.numbers,
-            packages=str(packages) if packages else "",
+            packages=str(packages.folder) if packages else "",
             preload=PRELOAD,
+            modules=packages.modules if packages else (),
             without=tuple(without),
         )
         self._zygote = Zygote(config, program.names, reserve=reserve)

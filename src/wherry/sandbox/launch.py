@@ -13,6 +13,8 @@ INSIDE = Path(__file__).parent / "inside"
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",  # each arena reserves 64 MiB of address space, which is what the memory limit counts
     "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",  # numpy's threads would be started before a session is forked, and be lost in it
+    "OMP_NUM_THREADS": "1",
 }
 
 

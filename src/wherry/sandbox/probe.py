@@ -6,15 +6,13 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wherry.errors import ConfigurationError, SandboxError, SandboxUnavailable
+from wherry.errors import SandboxError, SandboxUnavailable
 
 from .jail import JailSandbox, check_linux
 from .limits import SandboxLimits
-from .protocol import Sandbox
-from .unsafe import UnsafeSandbox
+from .packages import PackageSet
 
 TIERS = ("namespaces", "unsafe")
 """In the order in which `auto` tries them; `unsafe` it never tries."""
@@ -39,9 +37,8 @@ class ProbeReport:
         return next((tier.name for tier in self.tiers if tier.available and tier.name != "unsafe"), None)
 
 
-_Key = tuple[str, SandboxLimits]
 _lock = threading.RLock()
-_jails: dict[_Key, JailSandbox] = {}
+_jails: dict[tuple[str, SandboxLimits, str], JailSandbox] = {}
 _refusals: dict[str, SandboxUnavailable] = {}
 
 
@@ -50,67 +47,57 @@ def probe() -> ProbeReport:
     reports: list[TierReport] = []
     for name in TIERS:
         try:
-            get_sandbox(name)
+            if name != "unsafe":
+                get_jail(name, SandboxLimits())
             reports.append(TierReport(name, True, ""))
         except SandboxUnavailable as error:
             reports.append(TierReport(name, False, error.message, error.hint or ""))
     return ProbeReport(tuple(reports))
 
 
-def get_sandbox(name: str = "auto", *, limits: SandboxLimits | None = None, packages: Sequence[str] = ()) -> Sandbox:
-    """The sandbox of a tier, shared in the process by all who ask for the same limits.
+def get_jail(name: str, limits: SandboxLimits, packages: PackageSet | None = None) -> JailSandbox:
+    """The jail of a tier, shared in the process by all who ask for the same limits and packages.
 
     Args:
-        name: a tier, or `auto`: the strongest that works here. `unsafe` is never chosen, only named.
-        limits: what sessions may use; None: the defaults.
-        packages: must be empty in this version.
+        name: one of the tiers above, or `auto`: the strongest that works here.
+        limits: what sessions may use.
+        packages: what they may import beyond the standard library.
 
     Raises:
         SandboxUnavailable: it cannot run here; the message says what failed.
-        ConfigurationError: no tier has that name, or packages were asked for.
     """
-    limits = limits or SandboxLimits()
-    if packages:
-        raise ConfigurationError(
-            f"packages {', '.join(packages)} cannot be imported in the sandbox: it has the standard library only",
-            hint="give the agent a tool that uses the package, or leave `authorized_imports` empty",
-        )
-    if name == "unsafe":
-        return UnsafeSandbox(limits)
     if name == "auto":
         name = TIERS[0]
-    if name not in TIERS:
-        raise ConfigurationError(f"no sandbox tier is named {name!r}", hint=f"one of: auto, {', '.join(TIERS)}")
     with _lock:
-        return _jail(name, limits)
+        key = (name, limits, packages.key if packages else "")
+        known = _jails.get(key)
+        if known is not None and not known.closed:
+            return known
+        if name in _refusals:
+            raise _refusals[name]
+        sandbox = _jails[key] = _try(name, limits, packages)
+        return sandbox
 
 
-def _jail(name: str, limits: SandboxLimits) -> JailSandbox:
-    known = _jails.get((name, limits))
-    if known is not None and not known.closed:
-        return known
-    if name in _refusals:
-        raise _refusals[name]
+def _try(name: str, limits: SandboxLimits, packages: PackageSet | None) -> JailSandbox:
+    sandbox: JailSandbox | None = None
     try:
-        sandbox = _try(name, limits)
-    except SandboxUnavailable as error:
-        error.hint = error.hint or _ways_out()
-        _refusals[name] = error
-        raise
-    _jails[name, limits] = sandbox
-    return sandbox
-
-
-def _try(name: str, limits: SandboxLimits) -> JailSandbox:
-    check_linux()
-    sandbox = JailSandbox(name, limits)
-    try:
+        check_linux()
+        sandbox = JailSandbox(name, limits, packages=packages)
         sandbox.wait_until_up()
         sandbox.check()
     except SandboxError as error:
-        sandbox.close_now()
+        if sandbox is not None:
+            sandbox.close_now()
+        if packages is not None:
+            get_jail(name, limits)  # if it is not the packages' fault, this says so
+            shown = ", ".join(packages.modules)
+            raise SandboxUnavailable(f"no sandbox can be had with the packages {shown}: {error.message}") from error
         hint = error.hint if isinstance(error, SandboxUnavailable) else None
-        raise SandboxUnavailable(f"the sandbox tier `{name}` does not work here: {error.message}", hint=hint) from error
+        _refusals[name] = SandboxUnavailable(
+            f"the sandbox tier `{name}` does not work here: {error.message}", hint=hint or _ways_out()
+        )
+        raise _refusals[name] from error
     return sandbox
 
 

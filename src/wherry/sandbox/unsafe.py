@@ -22,10 +22,11 @@ from wherry.errors import SandboxError
 from wherry.messages import JSON
 
 from . import inputs
-from .inside.bare import pack
+from .inside.bare import Options
 from .launch import read_complaints, spawn
 from .limits import SandboxLimits
 from .links import Exit, Link
+from .packages import PackageSet
 from .session import WorkerSession
 
 _START_SECONDS = 10.0
@@ -36,8 +37,9 @@ class UnsafeSandbox:
 
     tier = "unsafe"
 
-    def __init__(self, limits: SandboxLimits) -> None:
+    def __init__(self, limits: SandboxLimits, *, packages: PackageSet | None = None) -> None:
         self._limits = limits
+        self._packages = packages
         self._sessions: weakref.WeakSet[WorkerSession] = weakref.WeakSet()
 
     async def open(
@@ -48,7 +50,7 @@ class UnsafeSandbox:
         inputs.check_names(list(variables or ()), "variable")
         frames = inputs.variable_frames(variables or {})
         found = inputs.find_files(files, self._limits)
-        link = await asyncio.to_thread(_start, self._limits)
+        link = await asyncio.to_thread(_start, self._limits, self._packages)
         session = WorkerSession(link, tier=self.tier, limits=self._limits, tools=tools)
         self._sessions.add(session)
         await session.fill(frames, found)
@@ -60,7 +62,7 @@ class UnsafeSandbox:
             session.kill()
 
 
-def _start(limits: SandboxLimits) -> Link:
+def _start(limits: SandboxLimits, packages: PackageSet | None) -> Link:
     folder = tempfile.mkdtemp(prefix="wherry-")
     clean = functools.partial(_remove, folder)
     atexit.register(clean)  # the thread below may not come to it when the host ends first
@@ -72,15 +74,16 @@ def _start(limits: SandboxLimits) -> Link:
     threading.Thread(target=_reap, args=(process, link, clean), name="wherry-unsafe", daemon=True).start()
     ours.settimeout(_START_SECONDS)
     try:
-        ours.sendall(
-            pack(
-                memory_bytes=limits.memory_bytes,
-                cpu_seconds=limits.cpu_seconds,
-                disk_bytes=limits.disk_bytes,
-                descriptors=limits.descriptors,
-                stdout_bytes=limits.stdout_bytes,
-            )
+        options = Options(
+            memory_bytes=limits.memory_bytes,
+            cpu_seconds=limits.cpu_seconds,
+            disk_bytes=limits.disk_bytes,
+            descriptors=limits.descriptors,
+            stdout_bytes=limits.stdout_bytes,
+            packages=str(packages.folder) if packages else "",
+            modules=packages.modules if packages else (),
         )
+        ours.sendall(options.encode())
         greeting = ours.recv(64)
     except OSError:
         greeting = b""

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
-import struct
+import sys
 import tempfile
+from dataclasses import asdict, dataclass
 from typing import NoReturn
 
 from . import kernel, worker
 
-_OPTIONS = struct.Struct("!QQQQQ")
+_MOST = 1 << 16
 
 
-def pack(*, memory_bytes: int, cpu_seconds: int, disk_bytes: int, descriptors: int, stdout_bytes: int) -> bytes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
     """What the host sends first."""
-    return _OPTIONS.pack(memory_bytes, cpu_seconds, disk_bytes, descriptors, stdout_bytes)
+
+    memory_bytes: int
+    cpu_seconds: int
+    disk_bytes: int
+    descriptors: int
+    stdout_bytes: int
+    packages: str = ""
+    """A folder that is importable, beside the standard library."""
+    modules: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        return json.dumps(asdict(self)).encode("ascii")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Options:
+        raw = json.loads(data)
+        raw["modules"] = tuple(raw["modules"])
+        return cls(**raw)
 
 
 def main(descriptor: int) -> NoReturn:
     kernel.prctl("parent death signal", kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    options = os.read(descriptor, _OPTIONS.size)
-    if len(options) < _OPTIONS.size:
+    data = os.read(descriptor, _MOST)  # small, sent at once, and nothing follows before our greeting
+    if not data:
         os._exit(1)
-    memory, cpu, disk, descriptors, stdout_bytes = _OPTIONS.unpack(options)
+    options = Options.decode(data)
+    if options.packages:
+        sys.path.append(options.packages)
     with open("/proc/self/statm", encoding="ascii") as statm:
         baseline = int(statm.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     for name, value in (
-        (resource.RLIMIT_AS, baseline + memory),
-        (resource.RLIMIT_CPU, cpu),
-        (resource.RLIMIT_FSIZE, disk),
-        (resource.RLIMIT_NOFILE, descriptors),
+        (resource.RLIMIT_AS, baseline + options.memory_bytes),
+        (resource.RLIMIT_CPU, options.cpu_seconds),
+        (resource.RLIMIT_FSIZE, options.disk_bytes),
+        (resource.RLIMIT_NOFILE, options.descriptors),
         (resource.RLIMIT_CORE, 0),
     ):
         resource.setrlimit(name, (value, value))
     os.environ["TMPDIR"] = os.getcwd()
     tempfile.tempdir = None
     os.write(descriptor, worker.GREETING)
-    worker.serve(descriptor, stdout_bytes=stdout_bytes, packages=False)
+    worker.serve(descriptor, stdout_bytes=options.stdout_bytes, packages=options.modules)

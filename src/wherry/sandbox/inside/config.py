@@ -31,6 +31,8 @@ class JailConfig:
     """A folder that is importable inside, beside the standard library."""
     preload: tuple[str, ...] = ()
     """Modules imported once, before any session."""
+    modules: tuple[str, ...] = ()
+    """Of the packages: imported once too, and named to a model that imports one that is not there."""
 
     without: tuple[str, ...] = ()
     """Layers left out: seccomp, landlock, network, user, capabilities, memory, threads, file-size, disk, inodes.
@@ -43,5 +45,6 @@ class JailConfig:
     @classmethod
     def decode(cls, data: bytes) -> JailConfig:
         raw = json.loads(data)
-        raw["preload"], raw["without"] = tuple(raw["preload"]), tuple(raw["without"])
+        for name in ("preload", "modules", "without"):
+            raw[name] = tuple(raw[name])
         return cls(**raw)

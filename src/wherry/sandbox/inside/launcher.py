@@ -94,6 +94,11 @@ def _load(config: JailConfig) -> None:
     sys.path[:] = [path for path in sys.path if path] + ([packages] if packages else [])
     for name in config.preload:
         importlib.import_module(name)
+    for name in config.modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a package may raise anything; there is no file, no network, no process
+            raise ImportError(f"the package {name!r} cannot be used here: {type(error).__name__}: {error}") from error
     gc.collect()
     gc.freeze()  # the collector must not write into shared pages
 
@@ -181,7 +186,7 @@ class Launcher:
                 _die_with_parent()
             listener = lockdown.lock(sock, self._plan, work=work, baseline=self._address_space())
             lockdown.tell(listener, worker.GREETING)
-            worker.serve(lockdown.SOCKET, stdout_bytes=config.stdout_bytes, packages=bool(config.packages))
+            worker.serve(lockdown.SOCKET, stdout_bytes=config.stdout_bytes, packages=config.modules)
         except BaseException as error:  # noqa: BLE001  # a half-built jail must never go on
             os.write(2, f"session: {type(error).__name__}: {error}\n".encode())
         os._exit(97)
