@@ -85,9 +85,9 @@ class TestReadArtifact:
         text = "0123456789" * 1_000
         ref = store.artifacts.put(text.encode(), media_type="text/plain", run_id="run-1").ref
         first = await call(read_artifact, store, ref=ref, limit=4_000)
-        assert first == f"[bytes 0 to 4000 of 10000, text/plain; next offset 4000]\n{text[:4000]}"
+        assert first == f"[{ref}: bytes 0 to 4000 of 10000, text/plain; next offset 4000]\n{text[:4000]}"
         last = await call(read_artifact, store, ref=ref, offset=9_990)
-        assert last == "[bytes 9990 to 10000 of 10000, text/plain; the end]\n0123456789"
+        assert last == f"[{ref}: bytes 9990 to 10000 of 10000, text/plain; the end]\n0123456789"
         assert await call(read_artifact, store, ref=ref, offset=-10) == last
         assert "nothing at byte 10000" in await call(read_artifact, store, ref=ref, offset=10_000)
         assert len(await call(read_artifact, store, ref=ref, limit=10**9)) < 20_100
@@ -100,7 +100,7 @@ class TestReadArtifact:
     async def test_binary_content_is_shown_as_bytes(self, store: Store) -> None:
         ref = store.artifacts.put(b"\x89PNG\0\0" + bytes(range(256)), media_type="image/png", run_id="run-1").ref
         shown = await call(read_artifact, store, ref=ref)
-        assert shown.startswith("[bytes 0 to 262 of 262, image/png; the end]\n89504e47 0000")
+        assert shown.startswith(f"[{ref}: bytes 0 to 262 of 262, image/png; the end]\n89504e47 0000")
 
     @settings(max_examples=30, deadline=None)
     @given(text=st.text(min_size=1, max_size=60), limit=st.integers(4, 20))

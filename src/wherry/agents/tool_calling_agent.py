@@ -18,6 +18,7 @@ from wherry.models import Model, ModelProfile, ModelReply
 from wherry.models.tool_arguments import argument_error
 from wherry.tools import Tool
 from wherry.tools.builtin import final_answer_schema, read_artifact
+from wherry.tools.builtin.excerpts import Excerpt
 
 CUT = "Your reply was cut off: it reached the most tokens a reply may have. Answer in fewer words, or call a tool."
 EMPTY = "Your reply was empty. Call a tool, or call final_answer with the answer."
@@ -109,7 +110,9 @@ class ToolCallingAgent(Agent):
 
         async def one(number: int) -> None:
             call = calls[number]
-            texts[number] = (await perform(run, call.name, call.id, call.arguments)).text
+            outcome = await perform(run, call.name, call.id, call.arguments)
+            # An excerpt as it is: the window can make it smaller without making it false.
+            texts[number] = outcome.value if isinstance(outcome.value, Excerpt) else outcome.text
 
         if len(ready) == 1:
             await one(ready[0])

@@ -6,27 +6,46 @@ It is escaped, measured, and, if it is over the cap, what is too large goes to t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 from wherry.context.counting import TokenCounter
 from wherry.context.escape import escape
-from wherry.context.previews import head_and_tail, kind_of
-from wherry.errors import StoreError
+from wherry.context.offload import CLOSING, OPENING, Offload, opening, short_opening
+from wherry.context.previews import Kind, head_and_tail, kind_of
+from wherry.context.previews.kinds import Show
+from wherry.context.shortening import short_call
 from wherry.journal import EventType
 from wherry.messages import Message, ToolCall
 from wherry.store.protocol import Artifacts
+from wherry.tools.builtin.excerpts import Excerpt
+from wherry.tools.builtin.read_artifact import read_back
+from wherry.tools.threads import run_in_thread
 
-OPENING = "<wherry:offloaded"
-CLOSING = "</wherry:offloaded>"
-
-READERS = frozenset({"read_artifact", "search_artifact", "recall"})
-"""Tools whose results are parts of what is stored already: cut to the cap, never stored again."""
+LARGE = 65_536
+"""Characters from which a content is read and stored in a thread: 1 MB of JSON takes 30 ms, 10 MB and a disk 300 ms."""
 
 _SURELY_OVER = 16
 """Characters to a token that only a text of blanks passes: what has more is over its cap without being counted."""
 _SMALLEST_PREVIEW = 12
+
+_SAID_BEFORE = re.compile(r"(?:Output:\n|Value: )?(?=\[a-[0-9a-f]{12})")
+"""What a code agent's observation may put before an excerpt that its snippet printed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was found out about a content, and where it was put."""
+
+    text: str
+    media_type: str
+    show: Show
+    ref: str | None
+    size: int
+    """Bytes."""
 
 
 class Door:
@@ -51,10 +70,21 @@ class Door:
     ) -> None:
         self._counter = counter
         self._control_tokens = control_tokens
-        self._artifacts = artifacts
-        self._run_id = run_id
+        self._offload = Offload(artifacts, run_id=run_id, record=record)
         self._record = record
-        self._warned = False
+        self._ready: _Looked | None = None
+
+    async def ready(self, message: Message, cap: int) -> None:
+        """Do in a thread what takes long with a large message that is about to be admitted: read it, store it."""
+        text = message.content
+        if len(text) > max(LARGE, cap * _SURELY_OVER) and not isinstance(text, Excerpt):
+            self._ready = cast("_Looked", await run_in_thread(partial(self._look, text), timeout=None))
+
+    def refer(self, message: Message) -> None:
+        """Take note of a message that came through the door of an earlier run: what it refers to must stay."""
+        self._offload.refer(message.content)
+        for call in message.tool_calls:
+            self._offload.refer(json.dumps(dict(call.arguments), default=str))
 
     def admit(self, message: Message, cap: int) -> tuple[Message, int]:
         """The message as it is kept, and its tokens: at most about `cap`.
@@ -65,8 +95,11 @@ class Door:
             safe = self._escaped(message)
             tokens = self._counter.message(safe)
             if self._counter.scaled(tokens) <= cap:
+                self._offload.refer(safe.content)
                 return safe, tokens
-        return self.shrink(message, cap)
+        kept = self.shrink(message, cap)
+        self._offload.refer(kept[0].content)
+        return kept
 
     def shrink(self, message: Message, cap: int, *, admitted: bool = False) -> tuple[Message, int]:
         """The message with previews in place of what is large in it. `admitted`: it came through the door before."""
@@ -131,30 +164,55 @@ class Door:
             if self._counter.text(safe) <= room:
                 return safe
         if own:
-            opening, _, rest = text.partition("\n")
+            first, _, rest = text.partition("\n")
             body = rest.removesuffix("\n" + CLOSING)
-            return self._fit(opening, lambda size: head_and_tail(body, size), room)
-        if message.role == "tool" and message.name in READERS:
-            note = "[cut to what fits here: ask for a smaller part]"
-            return self._fit(
-                None, lambda size: f"{escape(head_and_tail(text, size), self._control_tokens)}\n{note}", room
-            )
-        kind = kind_of(text)
-        show = kind.read(text)
-        ref = self._store(text.encode("utf-8", "surrogatepass"), kind.media_type)
-        opening = _opening(ref, kind.media_type, text)
+            return self._fit(first, lambda size: head_and_tail(body, size), room)
+        excerpt = self._excerpt(text)
+        if excerpt is not None:
+            return self._fitting(excerpt, room)
+        looked = self._ready if self._ready is not None and self._ready.text is text else self._look(text)
+        self._ready = None
+        tag = opening(
+            looked.ref, media_type=looked.media_type, size=looked.size, lines=text.count("\n") + (text[-1] != "\n")
+        )
         content = self._fit(
-            opening, lambda size: escape(show(size), self._control_tokens), room, short=_short_opening(ref)
+            tag,
+            lambda size: escape(looked.show(size), self._control_tokens),
+            room,
+            short=short_opening(looked.ref),
         )
         self._record(
             EventType.CONTEXT_OFFLOADED,
-            ref=ref,
-            bytes=_size(text),
-            media_type=kind.media_type,
+            ref=looked.ref,
+            bytes=looked.size,
+            media_type=looked.media_type,
             tokens_before=self._rough(text),
             tokens_after=self._counter.text(content),
         )
         return content
+
+    def _look(self, text: str) -> _Looked:
+        kind: Kind = kind_of(text)
+        data = text.encode("utf-8", "surrogatepass")
+        return _Looked(text, kind.media_type, kind.read(text), self._offload.keep(data, kind.media_type), len(data))
+
+    def _excerpt(self, text: str) -> Excerpt | None:
+        """The part of a stored content that a text is: it is made smaller, never stored as a content of its own."""
+        if isinstance(text, Excerpt):
+            return text
+        before = _SAID_BEFORE.match(text)
+        if before is None or self._offload.artifacts is None:
+            return None
+        found = read_back(self._offload.artifacts, text[before.end() :])
+        return None if found is None else Excerpt(lambda size: before[0] + found.render(size), text)
+
+    def _fitting(self, excerpt: Excerpt, room: int) -> Excerpt:
+        """An excerpt in at most `room` tokens, which can be made still smaller later."""
+
+        def render(size: int) -> str:
+            return escape(excerpt.render(size), self._control_tokens)
+
+        return Excerpt(render, self._fit(None, render, room))
 
     def _fit(self, opening: str | None, show: Callable[[int], str], room: int, *, short: str | None = None) -> str:
         """The longest of a few tries that takes at most `room` tokens; at worst the opening alone."""
@@ -177,21 +235,6 @@ class Door:
         closed = opening[:-1] + "/>"
         return closed if self._counter.text(closed) <= room else short
 
-    def _store(self, data: bytes, media_type: str) -> str | None:
-        if self._artifacts is None:
-            return None
-        try:
-            return self._artifacts.put(data, media_type=media_type, run_id=self._run_id).ref
-        except (StoreError, OSError) as error:
-            if not self._warned:
-                self._warned = True
-                self._record(
-                    EventType.WARNING,
-                    message=f"large content could not be stored, only its preview is kept: {error}",
-                    hint="free or repair the artifact store: later messages are offloaded to it again",
-                )
-            return None
-
     def _rough(self, text: str) -> int:
         """Tokens of a text of any size without counting all of it: for the record, not for the bound."""
         sample = text[:65_536]
@@ -202,12 +245,14 @@ class Door:
     def _with_short_arguments(self, message: Message, cap: int) -> Message:
         """Strings in the arguments cut, so far as is needed; the whole is kept as an artifact."""
         whole = json.dumps([call.to_json() for call in message.tool_calls], ensure_ascii=False, default=str)
-        ref = self._store(whole.encode("utf-8", "surrogatepass"), "application/json")
+        data = whole.encode("utf-8", "surrogatepass")
+        ref = self._offload.keep(data, "application/json")
+        where = "" if ref is None else f", the whole is artifact {ref}"
         before = self._counter.message(message) if len(whole) <= 1_000_000 else self._rough(whole)
         limit = max(cap * 3, 64)
         short = message
         while limit >= 16:
-            short = replace(message, tool_calls=[_short_call(call, limit) for call in message.tool_calls])
+            short = replace(message, tool_calls=[short_call(call, limit, where=where) for call in message.tool_calls])
             if self._counter.message(short) <= cap:
                 break
             limit //= 3
@@ -219,7 +264,7 @@ class Door:
         self._record(
             EventType.CONTEXT_OFFLOADED,
             ref=ref,
-            bytes=_size(whole),
+            bytes=len(data),
             media_type="application/json",
             tokens_before=before,
             tokens_after=self._counter.message(short),
@@ -229,7 +274,7 @@ class Door:
     def _without_images(self, frame: Message, message: Message) -> tuple[Message, Message]:
         notes: list[str] = []
         for image in message.images:
-            ref = self._store(image.data, image.media_type) if image.data else None
+            ref = self._offload.keep(image.data, image.media_type) if image.data else None
             where = image.url if ref is None else f"artifact {ref}"
             notes.append(f"[picture left out: {image.media_type}, {len(image.data):,} bytes, {where or 'not kept'}]")
         before, after = self._counter.message(frame), self._counter.message(replace(frame, images=()))
@@ -243,38 +288,3 @@ class Door:
         )
         content = "\n".join(part for part in (message.content, *notes) if part)
         return replace(frame, images=()), replace(message, content=content)
-
-
-def _size(text: str) -> int:
-    return len(text.encode("utf-8", "surrogatepass"))
-
-
-def _opening(ref: str | None, media_type: str, text: str) -> str:
-    size = f'type="{media_type}" bytes="{_size(text)}" lines="{text.count(chr(10)) + 1}"'
-    if ref is None:
-        return f'{OPENING} {size} note="not stored: only this preview is left">'
-    return f'{OPENING} ref="{ref}" {size} read="read_artifact(ref, offset, limit)">'
-
-
-def _short_opening(ref: str | None) -> str:
-    return f"{OPENING}/>" if ref is None else f'{OPENING} ref="{ref}"/>'
-
-
-def _short_call(call: ToolCall, limit: int) -> ToolCall:
-    return ToolCall(call.id, call.name[:256], cast("dict[str, Any]", _short(dict(call.arguments), limit)))
-
-
-def _short(value: object, limit: int) -> object:
-    if isinstance(value, str):
-        return head_and_tail(value, limit) if len(value) > limit else value
-    if isinstance(value, dict):
-        items = list(cast("dict[str, object]", value).items())
-        kept = {key[:limit]: _short(item, limit) for key, item in items[: max(limit // 8, 4)]}
-        return kept if len(kept) == len(items) else {**kept, "...": f"{len(items) - len(kept)} more left out"}
-    if isinstance(value, list):
-        values = cast("list[object]", value)
-        short = [_short(item, limit) for item in values[: max(limit // 8, 4)]]
-        return short if len(short) == len(values) else [*short, f"... {len(values) - len(short)} more left out"]
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > limit * 3:
-        return f"a whole number of {value.bit_length()} bits, left out"
-    return value

@@ -148,6 +148,7 @@ class ContextWindow:
 
     async def append(self, message: Message) -> Message:
         """Take a message in: escaped, measured, and offloaded where it is too large. Returns it as it is kept."""
+        await self._door.ready(message, self._cap())
         self._take(message, self._turns.recent)
         return self._turns.messages[-1]
 
@@ -240,6 +241,7 @@ class ContextWindow:
         for raw in saved["messages"]:
             # Escaped and cut when it first came in, and previews are not to be escaped again.
             for part in well_formed(Message.from_json(raw), older[-1] if older else None):
+                self._door.refer(part)
                 self._add(self._entry(part, self.counter.message(part)), older)
         self._finish(older)
 
@@ -296,6 +298,7 @@ class ContextWindow:
         self._record(
             EventType.CONTEXT_COMPACTED,
             groups=len(groups),
+            folded=[entry.digest for group in groups for entry in group.entries],
             tokens_before=before,
             tokens_after=self._ledger.total(),
             summary=None if self._turns.summary is None else self._turns.summary.digest,

@@ -1,43 +1,38 @@
-"""HTML: the title, the headings, and the text without its tags."""
+"""HTML: the title, the headings, and the text without its tags.
+
+Not by `html.parser`: on a page of broken tags its time grows with the square of the page's size, and a page is written
+by somebody else. What is needed here is little: each character is looked at once, whatever the page.
+"""
 
 from __future__ import annotations
 
-from html.parser import HTMLParser
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import unescape
 
 from wherry.context.previews.kinds import Kind, Show
 from wherry.context.previews.text import head_and_tail
 
+_MOST_READ = 4_000_000
+"""Characters of a page that are read; what is behind them is not in the preview."""
+_MOST_TEXT = 400_000
+"""Characters of text that are kept of it for the preview."""
+_MARK = re.compile(r"<(?:(?P<comment>!--)|(?P<close>/?)(?P<name>[A-Za-z][A-Za-z0-9]{0,15})[^<>]*>|[!?][^<>]*>)")
 _SILENT = frozenset({"script", "style", "template", "svg", "noscript"})
-_HEADINGS = frozenset({"h1", "h2", "h3"})
-_MOST_READ = 2_000_000
+_INLINE = frozenset(
+    {"a", "abbr", "b", "code", "em", "font", "i", "mark", "q", "s", "small", "span", "strong", "sub", "u"}
+)
+_HEADING = re.compile(r"h[1-6]")
 
 
-class _Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.title = ""
-        self.headings: list[str] = []
-        self.text: list[str] = []
-        self._open: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of a page: a heading, its title, or a paragraph or anything else with text in it."""
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _SILENT or tag in _HEADINGS or tag == "title":
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in self._open:
-            del self._open[len(self._open) - 1 - self._open[::-1].index(tag) :]
-
-    def handle_data(self, data: str) -> None:
-        said = " ".join(data.split())
-        if not said or any(tag in _SILENT for tag in self._open):
-            return
-        if "title" in self._open:
-            self.title += said
-            return
-        if self._open:
-            self.headings.append(said)
-        self.text.append(said)
+    text: str
+    level: int
+    """1 to 6 for a heading, 0 for text, -1 for the title."""
 
 
 def accepts(text: str) -> bool:
@@ -46,16 +41,65 @@ def accepts(text: str) -> bool:
 
 
 def read(text: str) -> Show:
-    reader = _Reader()
-    reader.feed(text[:_MOST_READ])
-    body = "\n".join(reader.text)
+    title, headings, body = "", list[str](), list[str]()
+    size = 0
+    for block in blocks(text[:_MOST_READ]):
+        if block.level < 0:
+            title = title or block.text[:200]
+            continue
+        if block.level in (1, 2, 3):
+            headings.append(block.text)
+        if size < _MOST_TEXT:
+            body.append(block.text)
+            size += len(block.text)
+    whole = "\n".join(body)
+    listed = "; ".join(headings)
 
     def show(room: int) -> str:
-        headings = head_and_tail("; ".join(reader.headings), room // 3)
-        head = "\n".join(part for part in (reader.title[:200], f"headings: {headings}" if headings else "") if part)
-        return f"{head}\n{head_and_tail(body, room - len(head) - 1)}".lstrip()
+        short = head_and_tail(listed, room // 3)
+        head = "\n".join(part for part in (title, f"headings: {short}" if short else "") if part)
+        return f"{head}\n{head_and_tail(whole, room - len(head) - 1)}".lstrip()
 
     return show
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The text of a page, piece by piece, in order. Scripts, styles and comments are left out."""
+    said: list[str] = []
+    level = at = 0
+    while (mark := _MARK.search(page, at)) is not None:
+        said.append(page[at : mark.start()])
+        at = mark.end()
+        if mark["comment"]:
+            at = _after(page, "-->", at)
+            continue
+        name = (mark["name"] or "").lower()
+        if name in _SILENT and not mark["close"]:
+            at = _end_of(page, name, at)
+            continue
+        if not name or name in _INLINE:
+            continue
+        yield from _block(said, level)
+        said.clear()
+        level = 0 if mark["close"] else -1 if name == "title" else int(name[1]) if _HEADING.fullmatch(name) else level
+    said.append(page[at:])
+    yield from _block(said, level)
+
+
+def _block(said: list[str], level: int) -> Iterator[Block]:
+    text = " ".join(unescape("".join(said)).split())
+    if text:
+        yield Block(text, level)
+
+
+def _after(page: str, end: str, at: int) -> int:
+    found = page.find(end, at)
+    return len(page) if found < 0 else found + len(end)
+
+
+def _end_of(page: str, name: str, at: int) -> int:
+    found = re.compile(rf"</{name}", re.IGNORECASE).search(page, at)
+    return len(page) if found is None else _after(page, ">", found.end())
 
 
 KIND = Kind("text/html", accepts, read)

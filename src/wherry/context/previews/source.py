@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 
 from wherry.context.previews.kinds import Kind, Show
 from wherry.context.previews.text import head_and_tail
 
 _DEFINITION = re.compile(
-    r"^[ \t]*(?:export |pub |public |private |static |async |abstract )*"
-    r"(?:def|class|function|fn|func|struct|interface|trait|impl|enum|type) +[A-Za-z_][^\n]*$",
+    r"^[ \t]{0,64}(?:(?:export|pub|public|private|static|async|abstract) ){0,4}"
+    r"(?:def|class|function|fn|func|struct|interface|trait|impl|enum|type) {1,8}[A-Za-z_][^\n]{0,200}",
     re.MULTILINE,
 )
 _MOST = 400
@@ -24,10 +23,6 @@ def accepts(text: str) -> bool:
 
 
 def read(text: str) -> Show:
-    return partial(_show, text)
-
-
-def _show(text: str, room: int) -> str:
     names: list[str] = []
     line, at = 1, 0
     for match in _DEFINITION.finditer(text):
@@ -36,8 +31,13 @@ def _show(text: str, room: int) -> str:
         names.append(f"{line}: {match[0].strip()[:100]}")
         if len(names) == _MOST:
             break
-    outline = head_and_tail("\n".join(names), room // 2)
-    return f"defines, by line:\n{outline}\n---\n{head_and_tail(text, room - len(outline) - 24)}"
+    listed = "\n".join(names)
+
+    def show(room: int) -> str:
+        outline = head_and_tail(listed, room // 2)
+        return f"defines, by line:\n{outline}\n---\n{head_and_tail(text, room - len(outline) - 24)}"
+
+    return show
 
 
 KIND = Kind("text/x-source", accepts, read)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import csv
-from functools import partial
 
-from wherry.context.previews.kinds import Kind, Show
+from wherry.context.previews.kinds import Kind, Show, plain
 from wherry.context.previews.text import head_and_tail
 
 _SAMPLE = 20
+_BEGINNING = 20_000
 
 
 def _delimiter(text: str) -> str | None:
     """The one that divides the first lines into the same number of cells, at least two."""
-    lines = [line for line in text[:20_000].splitlines()[:_SAMPLE] if line.strip()]
-    if len(text) > 20_000 and len(lines) > 1 and len(lines) < _SAMPLE:
-        lines.pop()  # cut short
+    lines = _lines(text)
     if len(lines) < 3:
         return None
-    for delimiter in ("\t", ",", ";"):
+    for delimiter in ("\t", ",", ";", "|"):
         if delimiter not in lines[0]:
             continue
         try:
@@ -30,22 +28,31 @@ def _delimiter(text: str) -> str | None:
     return None
 
 
+def _lines(text: str) -> list[str]:
+    """The first lines that have something in them, whole."""
+    lines = [line for line in text[:_BEGINNING].splitlines()[:_SAMPLE] if line.strip()]
+    if len(text) > _BEGINNING and 1 < len(lines) < _SAMPLE:
+        lines.pop()  # cut short
+    return lines
+
+
 def accepts(text: str) -> bool:
     return _delimiter(text) is not None
 
 
 def read(text: str) -> Show:
-    return partial(_show, text)
+    delimiter = _delimiter(text)
+    if delimiter is None:
+        return plain(text)
+    columns = next(csv.reader(_lines(text), delimiter=delimiter))
+    listed = ", ".join(columns)
+    rows = text.count("\n") + (0 if text.endswith("\n") else 1) - 1
 
+    def show(room: int) -> str:
+        head = f"{len(columns)} columns: {head_and_tail(listed, max(room // 3, 0))}\n{rows:,} lines below the first"
+        return f"{head}\n{head_and_tail(text, room - len(head) - 1)}"
 
-def _show(text: str, room: int) -> str:
-    delimiter = _delimiter(text) or ","
-    first = text[:20_000].splitlines()[0]
-    columns = next(csv.reader([first], delimiter=delimiter))
-    names = head_and_tail(", ".join(columns), max(room // 3, 0))
-    lines = text.count("\n") + (0 if text.endswith("\n") else 1)
-    head = f"{len(columns)} columns: {names}\n{lines - 1:,} lines below the first"
-    return f"{head}\n{head_and_tail(text, room - len(head) - 1)}"
+    return show
 
 
 KIND = Kind("text/csv", accepts, read)

@@ -4,6 +4,15 @@ from wherry.tools.builtin.corpus_search import CorpusSearch
 from wherry.tools.builtin.final_answer import final_answer_schema
 from wherry.tools.builtin.memo import MemoTool, memo
 from wherry.tools.builtin.read_artifact import read_artifact
+from wherry.tools.builtin.search_artifact import search_artifact
 from wherry.tools.builtin.web_search import WebSearch
 
-__all__ = ["CorpusSearch", "MemoTool", "WebSearch", "final_answer_schema", "memo", "read_artifact"]
+__all__ = [
+    "CorpusSearch",
+    "MemoTool",
+    "WebSearch",
+    "final_answer_schema",
+    "memo",
+    "read_artifact",
+    "search_artifact",
+]
