@@ -116,7 +116,7 @@ def test_the_chain_is_over_the_canonical_record(store: Store) -> None:
     for row, event in zip(store.events(journal.run_id), read_events(store, journal.run_id), strict=True):
         record = {
             "agent": event.agent,
-            "payload": event.payload,
+            "payload_sha256": sha256(canonical(event.payload)).hexdigest(),
             "run_id": event.run_id,
             "seq": event.seq,
             "time": event.time,
@@ -254,20 +254,31 @@ def test_cancelling_a_commit_does_not_cancel_the_write(tmp_path: Path) -> None:
 
 
 RECORDS = 20
+SEQ = "(id & 0xffffffff)"
 TAMPERINGS = {
-    "flip": ["UPDATE events SET body = replace(body, '7', '8') WHERE seq = {n}"],
-    "time": ["UPDATE events SET time = time + 1 WHERE seq = {n}"],
-    "agent": ["UPDATE events SET agent = CAST('b' AS BLOB) WHERE seq = {n}"],
-    "not UTF-8": ["UPDATE events SET agent = x'ff' WHERE seq = {n}"],
-    "not bytes": ["UPDATE events SET body = 'x', agent = 'y' WHERE seq = {n}"],
-    "type": ["UPDATE events SET type = 'tool.called' WHERE seq = {n}"],
-    "hash": ["UPDATE events SET hash = zeroblob(32) WHERE seq = {n}"],
-    "drop": ["DELETE FROM events WHERE seq = {n}"],
-    "drop and close up": ["DELETE FROM events WHERE seq = {n}", "UPDATE events SET seq = -seq WHERE seq > {n}",
-                          "UPDATE events SET seq = -seq - 1 WHERE seq < 0"],
-    "swap": ["UPDATE events SET seq = -1 WHERE seq = {n}", "UPDATE events SET seq = {n} WHERE seq = {n} + 1",
-             "UPDATE events SET seq = {n} + 1 WHERE seq = -1"],
-}  # fmt: skip
+    "flip": [f"UPDATE events SET body = CAST(replace(body, '7', '8') AS BLOB) WHERE {SEQ} = {{n}}"],
+    "time": [f"UPDATE events SET time = time + 1 WHERE {SEQ} = {{n}}"],
+    "time as text": [f"UPDATE events SET time = 'then' WHERE {SEQ} = {{n}}"],
+    "agent": [f"UPDATE events SET agent = CAST('b' AS BLOB) WHERE {SEQ} = {{n}}"],
+    "not UTF-8": [f"UPDATE events SET agent = x'ff' WHERE {SEQ} = {{n}}"],
+    "not bytes": [f"UPDATE events SET body = 'x', agent = 'y' WHERE {SEQ} = {{n}}"],
+    "type": [f"UPDATE events SET type = 'tool.called' WHERE {SEQ} = {{n}}"],
+    "type as bytes": [f"UPDATE events SET type = x'ff' WHERE {SEQ} = {{n}}"],
+    "hash": [f"UPDATE events SET hash = zeroblob(32) WHERE {SEQ} = {{n}}"],
+    "hash as text": [f"UPDATE events SET hash = 'x' WHERE {SEQ} = {{n}}"],
+    "pruned": [f"UPDATE events SET pruned = 'x' WHERE {SEQ} = {{n}}"],
+    "drop": [f"DELETE FROM events WHERE {SEQ} = {{n}}"],
+    "drop and close up": [
+        f"DELETE FROM events WHERE {SEQ} = {{n}}",
+        f"UPDATE events SET id = -id WHERE {SEQ} > {{n}}",
+        "UPDATE events SET id = -id - 1 WHERE id < 0",
+    ],
+    "swap": [
+        f"UPDATE events SET id = -id WHERE {SEQ} = {{n}}",
+        f"UPDATE events SET id = id - 1 WHERE {SEQ} = {{n}} + 1",
+        "UPDATE events SET id = -id + 1 WHERE id < 0",
+    ],
+}
 
 
 @pytest.mark.parametrize("how", TAMPERINGS)
@@ -283,10 +294,10 @@ def test_tampering_is_found_at_the_right_record(tmp_path: Path, how: str) -> Non
         commit(journal)
         assert verify(store, journal.run_id) is None
         with sqlite3.connect(path) as other:
+            (number,) = other.execute("SELECT id FROM journals WHERE run_id = ?", (journal.run_id,)).fetchone()
             for statement in TAMPERINGS[how]:
-                if "replace" in statement:
-                    statement = statement.replace("replace(body, '7', '8')", "CAST(replace(body, '7', '8') AS BLOB)")
-                other.execute(f"{statement.format(n=n)} AND run_id = ?", (journal.run_id,))
+                mine = f"abs(id) >> 32 = {number}"
+                assert other.execute(f"{statement.format(n=n)} AND {mine}").rowcount > 0
         other.close()
         found = verify(store, journal.run_id)
         assert isinstance(found, Break)
@@ -307,8 +318,8 @@ def test_a_cut_off_tail_another_parent_and_a_changed_message_are_found(tmp_path:
         return journal.run_id
 
     for statement, seq in {
-        "DELETE FROM events WHERE run_id = :run AND seq = 3": 3,
-        "DELETE FROM events WHERE run_id = :run": 1,
+        "DELETE FROM events WHERE id = (SELECT id << 32 | 3 FROM journals WHERE run_id = :run)": 3,
+        "DELETE FROM events WHERE id >> 32 = (SELECT id FROM journals WHERE run_id = :run)": 1,
         "UPDATE runs SET parent_run_id = 'other' WHERE run_id = :run": 1,
         "UPDATE messages SET body = body || ' ' WHERE instr(body, :run)": 2,
         "DELETE FROM messages WHERE instr(body, :run)": 2,

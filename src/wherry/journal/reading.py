@@ -15,6 +15,7 @@ def read_events(store: Store, run_id: str, *, after: int = 0) -> Iterator[Event]
 
     Raises:
         RunNotFound: The store has no such run.
+        StoreError: Raised while reading: the run's payloads were pruned, or a newer wherry wrote it.
     """
     run = store.run(run_id)
     return (_event(row, run.parent_run_id) for row in store.events(run_id, after=after))
@@ -34,6 +35,8 @@ def digests_of_request(store: Store, run_id: str, n: int) -> list[str]:
     for row in store.events(run_id):
         if row.type != EventType.MODEL_REQUESTED:
             continue
+        if row.pruned is not None:
+            raise _pruned(run_id)
         payload = parse(row.body)
         keep, add = payload["keep"], payload["add"]
         if not 0 <= keep <= len(digests):
@@ -60,6 +63,8 @@ def messages_of_request(store: Store, run_id: str, n: int) -> list[Message]:
 
 
 def _event(row: EventRow, parent_run_id: str | None) -> Event:
+    if row.pruned is not None:
+        raise _pruned(row.run_id)
     try:
         type_ = EventType(row.type)
     except ValueError:
@@ -69,3 +74,11 @@ def _event(row: EventRow, parent_run_id: str | None) -> Event:
             run_id=row.run_id,
         ) from None
     return Event(row.run_id, parent_run_id, row.agent, row.seq, row.time, type_, parse(row.body))
+
+
+def _pruned(run_id: str) -> StoreError:
+    return StoreError(
+        f"the payloads of run {run_id!r} were removed by pruning; its chain can still be verified",
+        hint="`wherry prune` removes what is older than it was told",
+        run_id=run_id,
+    )

@@ -11,10 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from wherry.errors import StoreError
+from wherry.journal.anchors import anchor
 from wherry.journal.chain import Link, genesis
 from wherry.journal.events import Event, EventType, Subscriber
 from wherry.journal.run_ids import new_run_id
-from wherry.messages import Message, canonical, digest
+from wherry.messages import Message, canonical, digest, parse
+from wherry.redaction import redact_json
 from wherry.store import Batch, EventRow, RunRow, Store
 
 TASK_PREVIEW = 2000
@@ -94,6 +96,7 @@ class RunJournal:
         """Over the chain and what waits to be sent."""
         self._events: list[EventRow] = []
         self._messages: list[tuple[str, bytes]] = []
+        self._anchors: list[bytes] = []
         self._kept: set[str] = set()
         self._run: RunRow | None = None
         self._run_changed = False
@@ -103,20 +106,26 @@ class RunJournal:
     def record(self, type: EventType, /, **payload: Any) -> Event:  # Any: JSON
         """Record that something happened. Subscribers are called before this returns; the store gets it with `send`.
 
-        NaN and the infinities are kept as the literals `NaN` and `Infinity`: Python's JSON, not the standard's.
+        NaN and the infinities are kept as the literals `NaN` and `Infinity`: Python's JSON, not the standard's. Secrets
+        (`wherry.redaction`) are taken out before anybody sees the event.
 
         Raises:
             TypeError: A value is not JSON; the message names its key.
         """
         try:
-            body = canonical(payload)
+            encoded = canonical(payload)
         except (TypeError, ValueError, RecursionError) as error:
             raise _not_json(type, payload) from error
+        body = redact_json(encoded)
+        if body is not encoded:
+            payload = parse(body)
+        summary = digest(body)
+        name = type.value
         with self._lock:
             now = time.time()
             seq = self._seq + 1
-            hash_ = self._link.hash(self._hash, seq, now, type, body)
-            self._events.append(EventRow(self.run_id, seq, type, now, self.agent, body, hash_))
+            hash_ = self._link.hash(self._hash, seq, now, name, summary)
+            self._events.append(EventRow(self.run_id, seq, name, now, self.agent, body, hash_))
             self._seq, self._hash = seq, hash_
             if type is EventType.RUN_STARTED or type is EventType.RUN_FINISHED:
                 self._note_run(type, now, payload)
@@ -138,8 +147,11 @@ class RunJournal:
             )
 
     def keep(self, message: Message) -> str:
-        """Keep a message with the next batch, unless this journal did already; returns its digest."""
-        body = message.encode()
+        """Keep a message with the next batch, unless this journal did already; returns its digest.
+
+        What is kept, and what the digest is of, is the message without secrets (`wherry.redaction`).
+        """
+        body = redact_json(message.encode())
         name = digest(body)
         with self._lock:
             if name not in self._kept:
@@ -153,9 +165,10 @@ class RunJournal:
             if not (self._events or self._messages or self._run_changed):
                 return
             run = self._run if self._run_changed else None
-            batch = Batch(tuple(self._events), tuple(self._messages), run)
+            batch = Batch(tuple(self._events), tuple(self._messages), run, tuple(self._anchors))
             self._events.clear()
             self._messages.clear()
+            self._anchors.clear()
             self._run_changed = False
             if self._failure is not None:
                 return
@@ -220,6 +233,9 @@ class RunJournal:
         else:
             status, usage = payload.get("status", "completed"), payload.get("usage")
             self._run = replace(self._run, status=str(status), usage=usage, finished=now)
+        self._anchors.append(
+            anchor(type_, now, self.run_id, parent_run_id=self.parent_run_id, records=self._seq, hash_=self._hash)
+        )
         self._run_changed = True
 
 

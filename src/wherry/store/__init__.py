@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from wherry.store.parts import Artifacts, Cache, Memo, Rates, TextIndex, Transcripts
 from wherry.store.protocol import Store
-from wherry.store.records import ArtifactRef, Batch, Entry, EventRow, Hit, Participant, RunRow
+from wherry.store.records import AnchorRow, ArtifactRef, Batch, Entry, EventRow, Hit, Participant, RunRow
 from wherry.store.url import open_store
 
 __all__ = [
+    "AnchorRow",
     "ArtifactRef",
     "Artifacts",
     "Batch",

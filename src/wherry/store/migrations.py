@@ -154,6 +154,40 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("rates", ("CREATE TABLE rates (key BLOB PRIMARY KEY, full_at REAL NOT NULL) WITHOUT ROWID",)),
+    (
+        # A record's id is its journal's number and its own: `journal << 32 | seq`. So the records of a run lie side by
+        # side, are unique without an index, and take a third less room and time than under (run_id, seq).
+        "records by number",
+        (
+            "CREATE TABLE journals (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE)",
+            "INSERT INTO journals (run_id) SELECT DISTINCT run_id FROM events ORDER BY run_id",
+            "ALTER TABLE events RENAME TO events_before",
+            """CREATE TABLE events (
+                id INTEGER PRIMARY KEY,
+                type TEXT NOT NULL,
+                time REAL NOT NULL,
+                agent BLOB NOT NULL,
+                body BLOB NOT NULL,
+                hash BLOB NOT NULL,
+                pruned BLOB
+            )""",
+            "INSERT INTO events (id, type, time, agent, body, hash) "
+            "SELECT j.id << 32 | e.seq, e.type, e.time, e.agent, e.body, e.hash "
+            "FROM events_before AS e JOIN journals AS j ON j.run_id = e.run_id ORDER BY 1",
+            "DROP TABLE events_before",
+        ),
+    ),
+    (
+        "anchors",
+        ("CREATE TABLE anchors (position INTEGER PRIMARY KEY, body BLOB NOT NULL, hash BLOB NOT NULL)",),
+    ),
+    (
+        "retention",
+        (
+            "ALTER TABLE runs ADD COLUMN pruned REAL",
+            "ALTER TABLE messages ADD COLUMN saved REAL NOT NULL DEFAULT 0",
+        ),
+    ),
 )
 
 

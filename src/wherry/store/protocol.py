@@ -12,12 +12,12 @@ The docstrings say what a backend's tests check:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
 from wherry.store.parts import Artifacts, Cache, Memo, Rates, TextIndex, Transcripts
-from wherry.store.records import Batch, EventRow, RunRow
+from wherry.store.records import AnchorRow, Batch, EventRow, RunRow
 
 
 @runtime_checkable
@@ -80,8 +80,33 @@ class Store(Protocol):
         """
         ...
 
-    def runs(self, *, limit: int = 50, session: str | None = None, children: bool = False) -> list[RunRow]:
-        """Runs, newest first; with `children` also those that agents started."""
+    def runs(
+        self, *, limit: int = 50, session: str | None = None, children: bool = False, before: float | None = None
+    ) -> list[RunRow]:
+        """Runs, newest first; with `children` also those that agents started; those that started before a time."""
+        ...
+
+    def anchors(self, *, after: int = 0) -> Iterator[AnchorRow]:
+        """The records of the chain of all runs with a position above `after`, in order."""
+        ...
+
+    def last_anchor(self) -> AnchorRow | None:
+        """The end of the chain of all runs; None while it is empty."""
+        ...
+
+    def forget(self, run_id: str, *, anchor: bytes) -> int:
+        """Remove the payloads of a run's records, which keep the payloads' digests, and its task; bytes freed.
+
+        `anchor` is noted in the chain of all runs, in the same transaction. Messages and artifacts stay: see `sweep`
+        and `artifacts.reclaim`.
+        """
+        ...
+
+    def sweep(self, used: Iterable[str], *, before: float) -> int:
+        """Remove messages that are neither among `used` nor in a transcript and were last kept before a time.
+
+        Returns how many bytes that freed.
+        """
         ...
 
     def save_session(self, session: str, state: bytes, *, expected: int | None = None) -> int:
@@ -105,6 +130,10 @@ class Store(Protocol):
 
         Ask before `load_session`: then a save in between makes the later save with `expected` fail, never pass.
         """
+        ...
+
+    def delete_session(self, session: str) -> bool:
+        """Forget a session's state; whether there was one."""
         ...
 
     def close(self) -> None:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """One record of a run's journal."""
+class EventRow(NamedTuple):
+    """One record of a run's journal. A tuple, since a run makes several a step and a check reads 100,000 a second."""
 
     run_id: str
     seq: int
-    """From 1, without gaps, in one run."""
+    """From 1, without gaps, in one run; below 2**32."""
     type: str
     time: float
     """Unix time in seconds."""
     agent: str
     body: bytes
-    """The payload as canonical JSON."""
+    """The payload as canonical JSON; empty when it was pruned."""
     hash: bytes
     """32 bytes that bind this record to all before it; the journal makes and checks them."""
+    pruned: bytes | None = None
+    """The SHA-256 of a payload that was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class RunRow:
     finished: float | None = None
     usage: Mapping[str, Any] | None = None  # Any: JSON, as `Usage.to_json` makes it
     """What was spent; None while the run goes on."""
+    pruned: float | None = None
+    """When the run's payloads were removed; set by `forget` alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,20 @@ class Batch:
     messages: tuple[tuple[str, bytes], ...] = ()
     """(digest, canonical bytes); those that are there already are passed over."""
     run: RunRow | None = None
+    anchors: tuple[bytes, ...] = ()
+    """What is to be noted in the chain of all runs, in order; see `AnchorRow`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorRow:
+    """One record of the store's own chain, which runs over all runs in the order in which they began and ended."""
+
+    position: int
+    """From 1, without gaps."""
+    body: bytes
+    """Canonical JSON; the journal says what it means."""
+    hash: bytes
+    """SHA-256 of the hash before it (of the first: 32 zero bytes) and `body`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,3 +41,8 @@ class SQLSessions:
     def revision(self, session: str) -> int:
         rows = self._database.read("SELECT revision FROM sessions WHERE session = ?", (blob(session),))
         return rows[0][0] if rows else 0
+
+    def delete(self, session: str) -> bool:
+        row = (blob(session),)
+        query = "DELETE FROM sessions WHERE session = ?"
+        return self._database.write(lambda connection: connection.execute(query, row).rowcount > 0)

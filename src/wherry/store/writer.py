@@ -14,13 +14,11 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from itertools import pairwise
 from typing import Any, TypeAlias
 
-from wherry.errors import StoreError
-from wherry.messages import canonical
+from wherry.store.batches import BatchWriter
 from wherry.store.connections import Connections, closed_error
-from wherry.store.database import blob
+from wherry.store.database import Connection
 from wherry.store.failures import as_store_error, primary_code
 from wherry.store.records import Batch
 
@@ -41,18 +39,12 @@ CHECKPOINT_BATCHES = 128
 """After so much was written directly, the writer thread moves the write-ahead log into the database."""
 GROUP = 256
 """Most batches in one transaction."""
-HEADS = 4096
 DRAIN_SECONDS = 30.0
 """How long closing waits for the queue; a thread that is stuck on a dead disk must not keep a process from ending."""
 
-_INSERT_EVENT = "INSERT INTO events (run_id, seq, type, time, agent, body, hash) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_INSERT_MESSAGE = "INSERT OR IGNORE INTO messages (digest, body) VALUES (?, ?)"
-_UPSERT_RUN = """
-INSERT INTO runs (run_id, parent_run_id, agent, task, status, session, started, finished, usage)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (run_id) DO UPDATE SET agent = excluded.agent, task = excluded.task, status = excluded.status,
-session = excluded.session, started = excluded.started, finished = excluded.finished, usage = excluded.usage
-"""
+
+def no_lock(connection: Connection, *names: str) -> None:
+    """Nothing to do: a transaction that writes has the database for itself from its BEGIN IMMEDIATE on."""
 
 
 class Writer:
@@ -67,8 +59,8 @@ class Writer:
         self._waiting = 0
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._heads: dict[str, int] = {}
-        """Run -> its last sequence number, where this writer wrote it; guarded by the write lock."""
+        self._batches = BatchWriter(no_lock)
+        """Used under the write lock only."""
         self._unmerged_bytes = 0
         self._unmerged_batches = 0
         self._pid = os.getpid()
@@ -188,10 +180,11 @@ class Writer:
     def _transact(self, connection: sqlite3.Connection, group: list[_Queued], *, settle_failure: bool = True) -> bool:
         """Do the jobs and commit; the transaction is begun already. Whether it was committed."""
         try:
-            results = [self._write(connection, job) if isinstance(job, Batch) else job(connection) for job, _ in group]
+            write = self._batches.write
+            results = [write(connection, job) if isinstance(job, Batch) else job(connection) for job, _ in group]
             connection.execute("COMMIT")
         except BaseException as error:  # KeyboardInterrupt must not leave a transaction open
-            self._heads.clear()
+            self._batches.forget_heads()
             if connection.in_transaction:  # SQLite has rolled back by itself when the disk is full
                 connection.execute("ROLLBACK")
             ends = not isinstance(error, Exception)
@@ -206,52 +199,6 @@ class Writer:
             future.set_result(result)
         return True
 
-    def _write(self, connection: sqlite3.Connection, batch: Batch) -> None:
-        if batch.messages:
-            connection.executemany(_INSERT_MESSAGE, [(bytes.fromhex(name), body) for name, body in batch.messages])
-        if batch.events:
-            self._expect(connection, batch)
-            rows = [(e.run_id, e.seq, e.type, e.time, blob(e.agent), e.body, e.hash) for e in batch.events]
-            try:
-                connection.executemany(_INSERT_EVENT, rows)
-            except sqlite3.IntegrityError as error:
-                raise overtaken(rows[0][0], rows[0][1], "another process has appended to it") from error
-            if len(self._heads) >= HEADS:
-                self._heads.clear()
-            self._heads[batch.events[0].run_id] = batch.events[-1].seq
-        run = batch.run
-        if run is not None:
-            connection.execute(
-                _UPSERT_RUN,
-                (
-                    run.run_id,
-                    run.parent_run_id,
-                    blob(run.agent),
-                    blob(run.task),
-                    run.status,
-                    None if run.session is None else blob(run.session),
-                    run.started,
-                    run.finished,
-                    None if run.usage is None else canonical(run.usage),
-                ),
-            )
-
-    def _expect(self, connection: sqlite3.Connection, batch: Batch) -> None:
-        """Refuse a batch that does not follow what is stored of its run.
-
-        The head that is remembered may be too low when another process wrote; then the unique key refuses the batch.
-        """
-        first = batch.events[0]
-        head = self._heads.get(first.run_id)
-        if head is None:
-            query = "SELECT coalesce(max(seq), 0) FROM events WHERE run_id = ?"
-            head = connection.execute(query, (first.run_id,)).fetchone()[0]
-        if first.seq != head + 1:
-            raise overtaken(first.run_id, first.seq, f"the store's last one is {head}")
-        for before, event in pairwise(batch.events):
-            if event.run_id != first.run_id or event.seq != before.seq + 1:
-                raise StoreError(f"a batch of run {first.run_id!r} holds events of two runs or with a gap", hint=None)
-
     def _checkpoint(self) -> None:
         """Move the log into the database, most of it while others write, the rest while they wait."""
         try:
@@ -260,14 +207,6 @@ class Writer:
                 self._connections.patient.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             return  # the log keeps everything; the next checkpoint tries again, and writers report what stays broken
-
-
-def overtaken(run_id: str, seq: int, why: str) -> StoreError:
-    return StoreError(
-        f"run {run_id!r} cannot be appended to at record {seq}: {why}",
-        hint="another process goes on with this run, or an earlier append failed; only one may advance a run at a time",
-        run_id=run_id,
-    )
 
 
 def _size(job: Job) -> int:
