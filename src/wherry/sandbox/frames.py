@@ -33,6 +33,9 @@ class FrameError(ValueError):
 class Ready:
     """The session can take snippets."""
 
+    trouble: str = ""
+    """What went wrong while it was filled."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -136,7 +139,7 @@ def parse(body: bytes) -> Frame:
         _check_depth(fields)
     match fields.get("t"):
         case "ready":
-            return Ready()
+            return Ready(str(fields.get("trouble", ""))[:500])
         case "call":
             return _call(fields)
         case "final":

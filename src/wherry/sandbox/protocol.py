@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from .files import Collected
+
 ToolHandler = Callable[[str, "list[Any]", "dict[str, Any]"], Awaitable[Any]]
 """Answers a tool call from inside: name, positional and keyword arguments; gives any value.
 
@@ -108,6 +110,13 @@ class Session(Protocol):
 
     def interrupt(self) -> None:
         """Stop the snippet that runs; its `run` returns with kind `timeout`. Nothing happens if none runs."""
+        ...
+
+    async def collect_files(self) -> Collected:
+        """The files that snippets made or changed in the work folder, each state of each once.
+
+        Also after the session was killed, until `close`, where its work folder still is.
+        """
         ...
 
     async def close(self) -> None:

@@ -14,13 +14,16 @@ import anyio
 
 from wherry.errors import SandboxError
 
-from .frames import Done, FrameError, encode
+from .files import Collected, WorkFolder
+from .frames import Done, FrameError, Ready, encode
 from .inputs import file_frames
 from .limits import SandboxLimits
 from .links import Exit, ProcessLink
 from .protocol import Conditions, Execution, ToolHandler
 from .snippet import Snippet
 from .wire import Wire
+
+_FILL_SECONDS = 60.0
 
 
 class WorkerSession:
@@ -32,6 +35,7 @@ class WorkerSession:
         self._wire = Wire(link)
         self._limits = limits
         self._tools = list(tools)
+        self._folder = None if link.folder is None else WorkFolder(link.folder)
         self._runs = 0
         self._current: Snippet | None = None
 
@@ -74,9 +78,15 @@ class WorkerSession:
         if self._current is not None:
             self._current.clock.stop(signal.SIGUSR2)
 
+    async def collect_files(self) -> Collected:
+        """See `Session.collect_files`."""
+        return Collected() if self._folder is None else self._folder.collect()
+
     async def close(self) -> None:
         """See `Session.close`."""
         self.kill()
+        self._folder = None
+        self._link.release()
         self._link.release()
 
     def kill(self) -> None:
@@ -87,20 +97,41 @@ class WorkerSession:
         """Put in what `open` was given.
 
         Raises:
-            SandboxError: the session ended meanwhile.
+            SandboxError: a file could not be written, or the session ended meanwhile.
         """
+        trouble = ""
         try:
             for data in variables:
                 await self._wire.write(data)
             for name, path in files.items():
                 for message in file_frames(name, path):
                     await self._wire.write(encode(message))
-        except ConnectionError as error:
+            if files:
+                trouble = await self._filled()
+        except (ConnectionError, FrameError, TimeoutError) as error:
             self.kill()
             raise SandboxError("the session ended while it was filled") from error
         except BaseException:
             self.kill()
             raise
+        if trouble:
+            self.kill()
+            raise SandboxError(f"a file could not be put into the sandbox: {trouble}")
+
+    async def _filled(self) -> str:
+        """Wait until the files are written: from then on, what differs is a snippet's. What went wrong, if anything."""
+        await self._wire.write(encode({"t": "sync"}))
+        self._wire.listen()
+        try:
+            async with asyncio.timeout(_FILL_SECONDS):
+                answer = await self._wire.next_frame()
+        finally:
+            self._wire.rest()
+        if not isinstance(answer, Ready):
+            raise FrameError(f"an unexpected frame: {type(answer).__name__}")
+        if self._folder is not None:
+            self._folder.note()
+        return answer.trouble
 
     async def _wind_down(self, snippet: Snippet) -> None:
         """After a cancellation: ask the snippet to stop, and kill it if it does not."""

@@ -65,6 +65,7 @@ class Worker:
         self.count = 0
         self.calls = 0
         self.final = False
+        self.trouble = ""
         self.spare: mmap.mmap | None = mmap.mmap(-1, _SPARE)
 
     def step(self) -> None:
@@ -76,7 +77,12 @@ class Worker:
             case "set":
                 self.scope[message["name"]] = message["value"]
             case "file":
-                _write_file(message)
+                try:
+                    _write_file(message)
+                except OSError as error:
+                    self.trouble = f"{message['name']}: {error.strerror}"
+            case "sync":
+                self.channel.send({"t": "ready", "trouble": self.trouble})
             case _:
                 pass  # the answer to a tool call that was interrupted
 
