@@ -25,11 +25,15 @@ _LARGEST_IMAGE, _PIXELS_A_TOKEN = 1_600, 750
 """Claude counts width x height / 750 and at most about 1,600; OpenAI at most 1,445 (gpt-4o); Qwen-VL pixels / 784."""
 
 _RECENT = 16
-_MOST_RATIO = 4.0
+MOST_RATIO = 4.0
 """A report beyond this is nonsense rather than news."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+
+
+# Made once: `json.dumps` makes an encoder at every call, half of what a few arguments cost.
+_compact = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 @lru_cache(maxsize=8)
@@ -145,13 +149,13 @@ class TokenCounter:
 
         What cannot be true is ignored: no tokens, or more than four times the count.
         """
-        if estimated <= 0 or reported <= 0 or reported > estimated * _MOST_RATIO:
+        if estimated <= 0 or reported <= 0 or reported > estimated * MOST_RATIO:
             return
         self._ratios.append(reported / estimated)
         self.ratio = max(1.0, *self._ratios)
 
     def _json(self, value: Any, indent: int | None = None) -> int:  # Any: JSON
-        text = json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+        text = _compact(value) if indent is None else json.dumps(value, ensure_ascii=False, indent=indent, default=str)
         if text.isascii() or not self._template.escapes:
             return self._text(text)
         return max(self._text(text), self._text(json.dumps(value, indent=indent, default=str)))

@@ -21,11 +21,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @lru_cache(maxsize=64)
-def _pattern(control_tokens: tuple[str, ...]) -> tuple[re.Pattern[str], str]:
+def _pattern(control_tokens: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """What matches any of them, and the characters that a match can begin with."""
     longest_first = sorted({token for token in control_tokens if len(token) > 1}, key=len, reverse=True)
     pattern = re.compile("|".join([*(re.escape(token) for token in longest_first), _FAMILIES, _OWN_TAGS]))
-    return pattern, "".join({"<", *(token[0] for token in longest_first)})
+    return pattern, tuple({"<", *(token[0] for token in longest_first)})
 
 
 def escape(text: str, control_tokens: Iterable[str] = ()) -> str:
@@ -36,14 +36,22 @@ def escape(text: str, control_tokens: Iterable[str] = ()) -> str:
         control_tokens: Those of the model's family, in addition to everything of the form `<|...|>`. Those of a
             single character cannot be broken and are left alone.
     """
-    pattern, firsts = _pattern(tuple(control_tokens))
+    pattern, firsts = _pattern(control_tokens if isinstance(control_tokens, tuple) else tuple(control_tokens))
+    for first in firsts:  # most texts have none of them, and looking for one character costs next to nothing
+        if first in text:
+            text = _broken(pattern, text)
+            break
+    if not text.isascii() and _SURROGATE.search(text):
+        text = _SURROGATE.sub("\ufffd", text)  # no server takes one: UTF-8 has no room for it
+    return text
+
+
+def _broken(pattern: re.Pattern[str], text: str) -> str:
     # A replacement never shortens, so it makes no new token out of two halves; a token that is itself a blank longer
     # than another one could: hence the loop, which ends because one pass is enough for all real families.
-    for _ in range(4 if any(first in text for first in firsts) else 0):
+    for _ in range(4):
         replaced = pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", text)
         if replaced == text:
             break
         text = replaced
-    if not text.isascii() and _SURROGATE.search(text):
-        text = _SURROGATE.sub("\ufffd", text)  # no server takes one: UTF-8 has no room for it
     return text

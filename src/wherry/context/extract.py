@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from wherry.context.groups import Entry, Group
+from wherry.context.groups import Group
 from wherry.messages import Message
 
 _TERM = re.compile(r"[A-Za-z_][\w.-]{4,}|\d[\d.,:-]*\d|\d{2,}|[A-Z]{2,}")
@@ -20,7 +20,12 @@ _COMMON = re.compile(
     re.IGNORECASE,
 )
 _MOST_TERMS = 40
-_HEAD, _CALL, _AROUND, _MOST_PLACES = 140, 120, 40, 3
+_LONG, _SHORT = 140, 56
+_CALL, _AROUND, _MOST_PLACES = 120, 40, 3
+_READ = 20_000
+"""Characters of a message that are looked through."""
+
+_arguments = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +40,96 @@ class Line:
 
 def terms_of(task: str) -> tuple[str, ...]:
     """Numbers and identifiers that a task names, longest first: what an answer will most likely need exactly."""
-    found = dict.fromkeys(term for term in _TERM.findall(task[:20_000]) if not _COMMON.fullmatch(term))
+    found = dict.fromkeys(term for term in _TERM.findall(task[:_READ]) if not _COMMON.fullmatch(term))
     return tuple(sorted(found, key=len, reverse=True)[:_MOST_TERMS])
 
 
-def extract(groups: Iterable[Group], terms: Sequence[str]) -> list[tuple[str, bool]]:
-    """Lines for what is folded away, oldest first, each with whether the task names something in it."""
-    pattern = re.compile("|".join(re.escape(term) for term in terms)) if terms else None
-    lines: list[tuple[str, bool]] = []
-    for group in groups:
+class Extract:
+    """Makes the lines for what is folded away.
+
+    Args:
+        terms: What the task names.
+    """
+
+    def __init__(self, terms: Sequence[str]) -> None:
+        self._pattern = re.compile("|".join(re.escape(term) for term in terms)) if terms else None
+
+    def lines(self, groups: Iterable[Group], *, short: bool = False) -> list[tuple[str, bool]]:
+        """Lines, oldest first, each with whether the task names something in it.
+
+        Args:
+            groups: The turns.
+            short: Shorter heads, where there are many.
+        """
+        head = _SHORT if short else _LONG
+        return [line for group in groups for line in self._turn(group, head)]
+
+    def _turn(self, group: Group, head: int) -> Iterator[tuple[str, bool]]:
+        results: dict[str | None, list[Message]] = {}
+        for entry in reversed(group.entries):
+            if entry.message.role == "tool":
+                results.setdefault(entry.message.tool_call_id, []).append(entry.message)
         for entry in group.entries:
-            lines.extend(_lines(entry, pattern))
-    return lines
+            message = entry.message
+            if message.role == "tool":
+                if (left := results.get(message.tool_call_id)) and left[-1] is message:  # its call is not in the turn
+                    yield self._said(f"{(left.pop().name or 'tool')[:64]} ->", message.content, head)
+                continue
+            said = ""
+            if message.content:
+                said = f"{_speaker(message)}: {message.content}"
+                if len(message.content) > head or not message.tool_calls:
+                    yield self._said(f"{_speaker(message)}:", message.content, head)
+                    said = ""
+            for call in message.tool_calls:
+                arguments = _arguments(dict(call.arguments))[: min(_CALL, head)]
+                said = f"{said} called {call.name[:64]} {arguments}".lstrip()
+                answers = results.get(call.id)
+                result = answers.pop().content if answers else ""
+                yield self._said(f"{said} ->" if result else said, result, head)
+                said = ""
+
+    def names(self, text: str) -> bool:
+        """Whether the task names something in a text."""
+        return self._pattern is not None and self._pattern.search(text) is not None
+
+    def _said(self, who: str, content: str, head: int) -> tuple[str, bool]:
+        if not content:
+            return who, self.names(who)
+        text = content[:head] if len(content) <= head else content[:head] + "..."
+        around = self._around(content, head)
+        if around and head == _SHORT:
+            return _flat(f"{who} ...{'... ...'.join(around)}..."), True
+        said = _flat(f"{who} {text}")
+        return _flat(said + "".join(f" ...{part}..." for part in around)), bool(around) or self.names(said)
+
+    def _around(self, text: str, head: int) -> list[str]:
+        if self._pattern is None or len(text) <= head:
+            return []
+        places: list[str] = []
+        end = head
+        for found in self._pattern.finditer(text, head, _READ):
+            if found.start() < end:
+                continue
+            end = found.end() + _AROUND
+            places.append(text[max(found.start() - _AROUND, head) : end])
+            if len(places) == _MOST_PLACES:
+                break
+        return places
 
 
-def fitting(lines: Sequence[Line], room: int) -> list[Line]:
-    """The lines that are kept in `room` tokens: the newest and those that the task names, in their order."""
+def fitting(lines: Sequence[Line], room: int, *, named_share: float = 2 / 3) -> list[Line]:
+    """The lines that are kept in `room` tokens: the newest and those that the task names, in their order.
+
+    Args:
+        lines: Oldest first.
+        room: Tokens.
+        named_share: What those that the task names may take of it; the others say where the work stands.
+    """
     kept: set[int] = set()
     left = room
     for named in (True, False):
-        # Named lines may take two thirds; the newest lines of the other kind say where the work stands.
-        limit = left if not named else room * 2 // 3
+        limit = left if not named else int(room * named_share)
         for index in range(len(lines) - 1, -1, -1):
             line = lines[index]
             if line.named is named and line.tokens <= limit:
@@ -65,43 +139,9 @@ def fitting(lines: Sequence[Line], room: int) -> list[Line]:
     return [line for index, line in enumerate(lines) if index in kept]
 
 
-def _lines(entry: Entry, pattern: re.Pattern[str] | None) -> Iterable[tuple[str, bool]]:
-    message = entry.message
-    text = _flat(message.content[:20_000])
-    if text:
-        head = text[:_HEAD]
-        around = _around(text, pattern)
-        said = f"{_speaker(message)}: {head}{'...' if len(text) > _HEAD else ''}"
-        yield said + "".join(f" ...{part}..." for part in around), bool(around) or _names(head, pattern)
-    for call in message.tool_calls:
-        arguments = json.dumps(dict(call.arguments), ensure_ascii=False, default=str)[:_CALL]
-        yield f"called {call.name[:64]} {arguments}", _names(arguments, pattern)
+def _flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _speaker(message: Message) -> str:
-    if message.role == "tool":
-        return f"{(message.name or 'tool')[:64]} ->"
     return message.role if message.name is None else f"{message.role} {message.name[:64]}"
-
-
-def _names(text: str, pattern: re.Pattern[str] | None) -> bool:
-    return pattern is not None and pattern.search(text) is not None
-
-
-def _around(text: str, pattern: re.Pattern[str] | None) -> list[str]:
-    if pattern is None:
-        return []
-    places: list[str] = []
-    end = _HEAD
-    for found in pattern.finditer(text, _HEAD):
-        if found.start() < end:
-            continue
-        end = found.end() + _AROUND
-        places.append(text[max(found.start() - _AROUND, _HEAD) : end])
-        if len(places) == _MOST_PLACES:
-            break
-    return places
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())

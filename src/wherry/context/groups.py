@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -28,18 +27,19 @@ class Group:
     """A turn."""
 
     entries: list[Entry] = field(default_factory=list[Entry])
-    open_calls: Counter[str] = field(default_factory=Counter[str])
-    """Ids of calls that have no result yet."""
+    open_calls: dict[str, int] = field(default_factory=dict[str, int])
+    """Ids of calls that have no result yet, with how many calls have that id."""
 
     def add(self, entry: Entry) -> None:
         self.entries.append(entry)
-        answered = entry.message.tool_call_id
+        calls, answered = self.open_calls, entry.message.tool_call_id
         for call in entry.message.tool_calls:
-            self.open_calls[call.id] += 1
-        if answered is not None and answered in self.open_calls:
-            self.open_calls[answered] -= 1
-            if not self.open_calls[answered]:
-                del self.open_calls[answered]
+            calls[call.id] = calls.get(call.id, 0) + 1
+        if answered is not None and answered in calls:
+            if calls[answered] > 1:
+                calls[answered] -= 1
+            else:
+                del calls[answered]
 
 
 def entries_of(groups: Iterable[Group]) -> Iterator[Entry]:
@@ -56,7 +56,7 @@ def well_formed(message: Message, newest: Group | None) -> list[Message]:
     results under one id do break it.
     """
     if message.role == "tool":
-        if newest is not None and message.tool_call_id is not None and newest.open_calls[message.tool_call_id] > 0:
+        if newest is not None and message.tool_call_id is not None and message.tool_call_id in newest.open_calls:
             return [message]
         said = f"[result of {message.name or 'a tool'}, whose call is not in this conversation]\n{message.content}"
         message = Message("user", said, images=message.images)
@@ -67,11 +67,11 @@ def unfinished(group: Group | None) -> list[Message]:
     """Results for the calls of a group that have none, in the order of the calls."""
     if group is None or not group.open_calls:
         return []
-    left = Counter(group.open_calls)
+    left = dict(group.open_calls)
     results: list[Message] = []
     for entry in group.entries:
         for call in entry.message.tool_calls:
-            if left[call.id] > 0:
+            if left.get(call.id, 0) > 0:
                 left[call.id] -= 1
                 results.append(Message("tool", UNFINISHED, tool_call_id=call.id, name=call.name))
     return results

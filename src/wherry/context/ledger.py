@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
-from wherry.context.counting import TokenCounter
+from wherry.context.counting import MOST_RATIO, TokenCounter
 from wherry.context.groups import Entry
 
 _FAR_UNDER = 0.5
@@ -21,6 +22,9 @@ _MOST_CHARACTERS = 16
 _SHARED = 1.1
 """One report for several messages says nothing of each alone: a tenth is added, so that what remains when others are
 folded away is not counted short."""
+
+Verdict = Literal["none", "fine", "cut", "nonsense"]
+"""Of a report: nothing to compare it with; learned from; the server must have cut the prompt; it cannot be true."""
 
 
 class Ledger:
@@ -82,31 +86,40 @@ class Ledger:
         """What the next request's messages and tools take."""
         return self.pinned() + self._settled + self.counter.scaled(self._raw)
 
+    @property
+    def settled(self) -> bool:
+        """Whether anything is taken as the server counted it."""
+        return self._settled > 0
+
     def asked(self, total: int) -> None:
         """A request with all that is in was made."""
         self._asked.extend(self._fresh)
         self._fresh.clear()
         self._counted = total
 
-    def report(self, reported: int) -> tuple[int, bool]:
+    def report(self, reported: int) -> tuple[int, Verdict]:
         """Learn what the server counted for the last request.
 
         Returns:
-            What was counted here, and whether the report is so low that the server must have cut the prompt: under
-            half of an exact count, or less than before for a prompt that only grew.
+            What was counted here, and what the report is worth. It is nonsense when it is not above 0 or several times
+            the count. The prompt was cut when it is under half of an exact count, or less than before for a prompt
+            that only grew.
         """
         counted, self._counted = self._counted, None
-        if counted is None or reported <= 0:
-            return 0, False
+        if counted is None:
+            return 0, "none"
+        raw = self._head_raw() + self._raw + self._settled
+        if reported <= 0 or reported > max(raw, counted) * MOST_RATIO:
+            return counted, "nonsense"
         shrunk = self._reported is not None and reported < self._reported
         if shrunk or (self.counter.exact and reported < counted * _FAR_UNDER):
-            return counted, True
+            return counted, "cut"
         self._reported = reported
         if self.counter.exact:
-            self.counter.report(self._head_raw() + self._raw + self._settled, reported)
+            self.counter.report(raw, reported)
         else:
             self._settle(reported)
-        return counted, False
+        return counted, "fine"
 
     def _settle(self, reported: int) -> None:
         batch, self._asked = self._asked, []

@@ -1,4 +1,9 @@
-"""The one summary block of a window: what stands for all that was folded away."""
+"""The one summary block of a window: what stands for all that was folded away.
+
+The block is append-only for as long as it can be: a compaction adds its lines behind those of the ones before, so that
+a prompt cache knows its beginning again. Only when the block would pass its cap are the older lines made fewer, at
+once and by much, so that the next compactions can append again.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from typing import Any, cast
 
 from wherry.context.counting import TokenCounter
 from wherry.context.escape import escape
-from wherry.context.extract import Line, extract, fitting, terms_of
+from wherry.context.extract import Extract, Line, fitting, terms_of
 from wherry.context.facts import FactWriter, NoSummaryError
 from wherry.context.groups import Group
 from wherry.messages import JSON, Message
@@ -17,25 +22,50 @@ _CLOSING = "</wherry:summary>"
 _MOST_FAILURES = 2
 """In a row; then the run's further summaries are extracts: a model that cannot do it costs time at every compaction."""
 
+_LEAST_SHARE = 96
+"""Tokens that an extract may add where the cap allows: less than that says nothing."""
+_USUAL_LINE = 20
+"""Tokens of a message's part in a line with a long head: where there would be more, heads are short."""
+_LEAST_MERGED = 64
+"""Tokens: for less room no model is asked to merge."""
+
 
 class Summary:
-    """Takes folded groups in, and gives one message of a bounded size for all of them so far."""
+    """Takes folded groups in, and gives one message of a bounded size for all of them so far.
+
+    Args:
+        counter: Counts the lines.
+        task: What it names is kept longest.
+        control_tokens: Escaped in every line.
+        writer: Asks a model for the facts; None: the extract stands for it.
+    """
 
     def __init__(
-        self,
-        counter: TokenCounter,
-        *,
-        task: str,
-        control_tokens: tuple[str, ...],
-        writer: FactWriter | None,
+        self, counter: TokenCounter, *, task: str, control_tokens: tuple[str, ...], writer: FactWriter | None
     ) -> None:
         self._counter = counter
         self._control_tokens = control_tokens
-        self._terms = terms_of(task)
+        self._extract = Extract(terms_of(task))
         self._writer = writer
         self._failures = 0
         self._lines: list[Line] = []
         self._left_out = 0
+        self._frame = counter.message(Message("user", f"{_OPENING}\n[10000 more lines left out]\n{_CLOSING}"))
+
+    @property
+    def _asking(self) -> FactWriter | None:
+        return self._writer if self._failures < _MOST_FAILURES else None
+
+    def most(self, cap: int) -> int:
+        """Tokens that the message takes at most after another `fold`."""
+        return min(cap, max(self._frame, self._size(self._lines)) + self._share(cap))
+
+    def _share(self, cap: int) -> int:
+        """What one compaction may add. Facts are worth more room than heads of results."""
+        return max(cap // 4, min(cap // 2, _LEAST_SHARE)) if self._asking is None else cap // 2
+
+    def _size(self, lines: Sequence[Line]) -> int:
+        return self._frame + sum(line.tokens for line in lines)
 
     async def fold(self, groups: Sequence[Group], cap: int) -> str:
         """Take groups in; `cap` is what the message may take.
@@ -43,47 +73,75 @@ class Summary:
         Returns:
             How: `"summary"` by the model, `"extract"`, or `"extract: "` and why the model's summary could not be had.
         """
-        found, how = await self._found(groups)
-        for text, named in found:
-            # Heads and cuts are of escaped texts, but a cut can open one of wherry's own tags.
-            safe = "- " + escape(text, self._control_tokens)
-            self._lines.append(Line(safe, self._counter.text(safe) + 1, named))
-        self._cut(cap)
+        share = self._share(cap)
+        new, how = await self._found(groups, share)
+        new = self._kept(new, share, named_share=1)
+        size = sum(line.tokens for line in new)
+        if self._size(self._lines) + size > cap:
+            self._lines = await self._fewer(cap - self._frame - size)
+        self._lines += new
         return how
 
-    async def _found(self, groups: Sequence[Group]) -> tuple[list[tuple[str, bool]], str]:
-        if self._writer is None or self._failures >= _MOST_FAILURES:
-            return extract(groups, self._terms), "extract"
-        try:
-            lines = await self._writer.facts(groups)
-        except NoSummaryError as error:
-            self._failures += 1
-            return extract(groups, self._terms), f"extract: {error}"
-        self._failures = 0
-        return [(line, any(term in line for term in self._terms)) for line in lines], "summary"
+    async def _found(self, groups: Sequence[Group], share: int) -> tuple[list[Line], str]:
+        how = "extract"
+        if (writer := self._asking) is not None:
+            try:
+                facts = await writer.facts(groups, share)
+            except NoSummaryError as error:
+                self._failures += 1
+                how = f"extract: {error}"
+            else:
+                self._failures = 0
+                return [self._line(fact) for fact in facts], "summary"
+        many = sum(len(group.entries) for group in groups) * _USUAL_LINE > share
+        # No token is left to escape in cuts of escaped texts.
+        found = self._extract.lines(groups, short=many)
+        return [Line(f"- {text}", self._counter.text(text) + 3, named) for text, named in found], how
+
+    async def _fewer(self, room: int) -> list[Line]:
+        """What is kept of older lines where they may take `room` at most: those that the task names as they are, in up
+        to two thirds of it; of the others what the model says of them together, or the newest, in up to a third.
+        """
+        named = self._kept([line for line in self._lines if line.named], room * 2 // 3, named_share=1)
+        others = [line for line in self._lines if not line.named]
+        left = max(room // 3, 0) - sum(line.tokens for line in named)
+        if (writer := self._asking) is not None and left >= _LEAST_MERGED and len(others) > 2:
+            try:
+                merged = await writer.merged([line.text.removeprefix("- ") for line in others], left)
+            except NoSummaryError:
+                self._failures += 1
+            else:
+                return [*self._kept([self._line(fact) for fact in merged], left), *named]
+        kept = {id(line) for line in (*named, *self._kept(others, left))}
+        return [line for line in self._lines if id(line) in kept]
+
+    def _kept(self, lines: Sequence[Line], room: int, *, named_share: float = 2 / 3) -> list[Line]:
+        kept = fitting(lines, room, named_share=named_share)
+        self._left_out += len(lines) - len(kept)
+        return kept
+
+    def _line(self, text: str, named: bool | None = None) -> Line:
+        safe = "- " + escape(text, self._control_tokens)
+        return Line(safe, self._counter.text(safe) + 1, self._extract.names(text) if named is None else named)
 
     def message(self, cap: int) -> Message | None:
         """The summary in at most `cap` tokens; None when there is nothing to say, or no room to say it."""
         if not self._lines and not self._left_out:
             return None
+        room = cap
         for _ in range(6):
-            self._cut(cap)
-            note = [f"[{self._left_out} older lines left out]"] if self._left_out else []
-            text = "\n".join([_OPENING, *note, *(line.text for line in self._lines), _CLOSING])
-            message = Message("user", text)
+            if self._size(self._lines) > room:
+                self._lines = self._kept(self._lines, room - self._frame)
+            # The note stands last: it changes more often than the lines do.
+            note = [f"[{self._left_out} more lines left out]"] if self._left_out else []
+            message = Message("user", "\n".join([_OPENING, *(line.text for line in self._lines), *note, _CLOSING]))
             tokens = self._counter.message(message)
             if tokens <= cap:
                 return message
             if not self._lines:
                 return None
-            cap -= max(tokens - cap, 8)
+            room -= max(tokens - cap, 8)
         return None
-
-    def _cut(self, cap: int) -> None:
-        frame = self._counter.message(Message("user", f"{_OPENING}\n[10000 older lines left out]\n{_CLOSING}"))
-        kept = fitting(self._lines, cap - frame)
-        self._left_out += len(self._lines) - len(kept)
-        self._lines = kept
 
     def state(self) -> JSON:
         return {"left_out": self._left_out, "lines": [[line.text, line.named] for line in self._lines]}

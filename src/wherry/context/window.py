@@ -8,22 +8,24 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from wherry.context.budget import DEFAULT_WINDOW, ContextBudget
+from wherry.context.cache_watch import CacheWatch
+from wherry.context.compaction import SMALLEST_CAP, Compaction, summary_cap
 from wherry.context.counting import TokenCounter
 from wherry.context.door import Door
 from wherry.context.facts import FactWriter, Summarize
 from wherry.context.groups import Entry, Group, unfinished, well_formed
 from wherry.context.ledger import Ledger
-from wherry.context.squeeze import narrow, shrink_group
 from wherry.context.summary import Summary
 from wherry.context.table import budget_error
 from wherry.context.turns import Turns
 from wherry.errors import ConfigurationError, ContextBudgetError
 from wherry.journal import EventType
 from wherry.messages import JSON, Message, ToolSchema, Usage
-from wherry.models.protocol import ModelProfile
+from wherry.models.protocol import ModelProfile, Prepared
 from wherry.store.protocol import Artifacts
 
-_SMALLEST_CAP = 32
+_ROOM_FOR_WORDS = 24
+"""Tokens that a call or its result may take more in words than as its server counted it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class ContextWindow:
     * The system prompt, the task and the newest message are always in it: the last two whole, or as previews.
     * Every tool result follows its call, every call has its result; messages keep their order.
     * Between two compactions each request's messages begin with all of the one before.
+    * No two user's messages stand in a row, and a request without tools has calls and results in words: chat templates
+      and providers refuse the one or the other.
     * Every message went to `keep` as it is stored here; the originals of previews are artifacts.
     * A step costs O(new messages) and one copy of a tuple; memory is O(window).
 
@@ -92,16 +96,19 @@ class ContextWindow:
             ConfigurationError: The reserve leaves no room in the window.
         """
         self.counter = TokenCounter.for_profile(profile)
-        self.window = budget.window or profile.window or DEFAULT_WINDOW
+        known = budget.window or max(profile.window or 0, 0)
+        self.window = known or DEFAULT_WINDOW
+        """Context length in tokens of one request, prompt and output together."""
+        self._profile = profile
         self._budget = budget
         self._run_id = run_id
         self._record = record
         self._keep = keep
-        if budget.window is None and profile.window is None:
-            record(
-                EventType.WARNING,
-                message=f"the context length of {profile.name!r} is not known; {DEFAULT_WINDOW:,} tokens are assumed",
-                hint="say it with ContextBudget(window=...) or the model's window=...",
+        self._warned: set[str] = set()
+        if not known:
+            self._warn(
+                f"the context length of {profile.name!r} is not known; {DEFAULT_WINDOW:,} tokens are assumed",
+                "say it with ContextBudget(window=...) or the model's window=...",
             )
         self._reserve = budget.reserve_output or min(profile.max_output, max(self.window // 4, 1))
         if self._reserve >= self.window:
@@ -113,21 +120,35 @@ class ContextWindow:
             self.counter, control_tokens=profile.control_tokens, artifacts=artifacts, run_id=run_id, record=record
         )
         self._ledger = Ledger(self.counter)
+        self._cache = CacheWatch()
         self._system = self._entry(system, self.counter.message(system))
+        self._system_sent: Message | None = None
+        self._length = 0
+        """Messages of the request before."""
         self._tools: tuple[ToolSchema, ...] = tuple(tools)
         self._ledger.set_head(system=self._system.tokens, tools=self.counter.tools(self._tools))
-        self._rewritten = True
-        self._sent: tuple[Message, ...] = ()
-        self._warned = False
+        self._open(task, history, state, summarize)
 
+    def _open(self, task: Message, history: Sequence[Message], state: JSON, summarize: Summarize | None) -> None:
+        """Take in what there is before the first request."""
         kept = self._entry(*self._door.admit(task, self._cap()))
         self._ledger.set_head(task=kept.tokens)
-        self._turns = Turns(kept)
-        self._summary = Summary(
+        self._turns = Turns(kept, keep=self._keep)
+        summary = Summary(
             self.counter,
             task=kept.message.content,
-            control_tokens=profile.control_tokens,
-            writer=self._writer(summarize, profile, kept.message.content),
+            control_tokens=self._profile.control_tokens,
+            writer=self._writer(summarize, kept.message.content),
+        )
+        self._summary = summary
+        self._compaction = Compaction(
+            turns=self._turns,
+            ledger=self._ledger,
+            summary=summary,
+            door=self._door,
+            budget=self._budget,
+            keep=self._keep,
+            record=self._record,
         )
         self._restore(state)
         for message in history:
@@ -135,26 +156,32 @@ class ContextWindow:
         self._finish(self._turns.older)
         self._turns.rewrite()
 
-    def _writer(self, summarize: Summarize | None, profile: ModelProfile, task: str) -> FactWriter | None:
+    def _writer(self, summarize: Summarize | None, task: str) -> FactWriter | None:
         other = self._budget.summarizer
         ask = other.complete if summarize is None and other is not None else summarize
         if ask is None or self._budget.compaction == "extract":
             return None
-        if other is None:
-            return FactWriter(ask, profile=profile, window=self.window, task=task)
-        return FactWriter(ask, profile=other.profile, window=other.profile.window or DEFAULT_WINDOW, task=task)
+
+        async def ready() -> tuple[ModelProfile, int]:
+            if other is None:
+                return self._profile, self.window
+            profile = await other.prepare() if isinstance(other, Prepared) else other.profile
+            return profile, profile.window or DEFAULT_WINDOW
+
+        return FactWriter(ask, ready=ready, task=task)
 
     # -- what goes in --------------------------------------------------------------------------------------------------
 
     async def append(self, message: Message) -> Message:
         """Take a message in: escaped, measured, and offloaded where it is too large. Returns it as it is kept."""
         await self._door.ready(message, self._cap())
-        self._take(message, self._turns.recent)
-        return self._turns.messages[-1]
+        return self._take(message, self._turns.recent)
 
-    def _take(self, message: Message, groups: deque[Group]) -> None:
+    def _take(self, message: Message, groups: deque[Group]) -> Message:
         for part in well_formed(message, groups[-1] if groups else None):
-            self._add(self._entry(*self._door.admit(part, self._cap())), groups)
+            message, tokens = self._door.admit(part, self._cap())
+            self._add(self._entry(message, tokens), groups)
+        return message
 
     def _finish(self, groups: deque[Group]) -> None:
         """No request may hold a call without a result."""
@@ -176,21 +203,38 @@ class ContextWindow:
 
     def _cap(self) -> int:
         """Most tokens of one message: what was set, but no more than half of what the pinned parts leave."""
-        room = self.window - self._reserve
-        free = room - self.counter.margin(room) - self._ledger.pinned() - self._summary_cap(room)
-        return max(_SMALLEST_CAP, min(self._budget.per_message or room // 4, free // 2))
+        room, pinned = self.window - self._reserve, self._ledger.pinned()
+        free = room - self.counter.margin(room) - pinned - summary_cap(room, pinned)
+        return max(SMALLEST_CAP, min(self._budget.per_message or room // 4, free // 2))
 
     def report(self, usage: Usage) -> None:
         """Learn from what the server says that the last request took."""
-        counted, cut = self._ledger.report(usage.input_tokens)
-        if cut and not self._warned:
-            self._warned = True
-            self._record(
-                EventType.WARNING,
-                message=f"SilentTruncation: the server read {usage.input_tokens:,} tokens of a prompt of {counted:,}",
-                hint="its context is smaller than was assumed: set its num_ctx or --ctx-size, or say what it has with "
+        counted, verdict = self._ledger.report(usage.input_tokens)
+        if verdict == "cut":
+            self._warn(
+                f"SilentTruncation: the server read {usage.input_tokens:,} tokens of a prompt of {counted:,}",
+                "its context is smaller than was assumed: set its num_ctx or --ctx-size, or say what it has with "
                 "ContextBudget(window=...)",
             )
+        elif verdict == "nonsense":
+            self._warn(
+                f"the server reports {usage.input_tokens:,} tokens for a prompt of about {counted:,}: not believed",
+                "what the run is said to have used is as wrong as these reports",
+            )
+        elif verdict == "fine" and self._cache.collapsed(usage):
+            self._warn(
+                f"the prompt cache is used no more: {usage.cached_tokens:,} of {usage.input_tokens:,} tokens came "
+                "from it, though the request only grew",
+                "other requests may have taken its place (more slots, or a cache key of the provider's, keep it), or "
+                "requests go to another machine now",
+            )
+
+    def _warn(self, message: str, hint: str) -> None:
+        """Once a run and kind: what is so at one step is so at the next."""
+        kind = hint[:20]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self._record(EventType.WARNING, message=message, hint=hint)
 
     # -- what comes out ------------------------------------------------------------------------------------------------
 
@@ -208,19 +252,26 @@ class ContextWindow:
         self._set_head(system, tuple(tools))
         self._finish(self._turns.recent)
         reserve = self._reserve if max_output is None else max_output
-        room = self.window - reserve
+        words = self._words(tools)
+        if not await self._compaction.keep_within(self.window - reserve - words):
+            raise self._error(reserve, words)
         total = self._ledger.total()
-        if total > self._budget.high_water * room or not self._fits(room):
-            await self._compact(room)
-            total = self._ledger.total()
-            if not self._fits(room):
-                raise self._error(reserve)
-        messages = (self._system.message, *self._turns.messages)
-        keep = self._unchanged(messages)
-        add = self._turns.digests(keep - 1) if keep else (self._system.digest, *self._turns.digests(0))
+        flat, keep = self._turns.flat(tools=bool(tools))
+        if system is not self._system_sent and system != self._system_sent:
+            grown, add = 0, (self._system.digest, *self._turns.digests(0))
+        else:
+            grown, add = keep + 1, self._turns.digests(keep)
+        self._cache.asked(grew=grown == self._length)
+        self._length, self._system_sent = len(flat) + 1, system
         self._ledger.asked(total)
-        self._sent, self._rewritten = messages, False
-        return Fitted(messages, reserve, total, self.window, keep, add)
+        return Fitted((self._system.message, *flat), reserve, total, self.window, grown, add)
+
+    def _words(self, tools: Sequence[ToolSchema]) -> int:
+        """What calls and results may take more in words, where a report has settled what they take as such."""
+        if tools or not self._turns.has_calls or not self._ledger.settled:
+            return 0
+        messages = [entry.message for entry in self._turns.entries()]
+        return _ROOM_FOR_WORDS * sum(len(message.tool_calls) + (message.role == "tool") for message in messages)
 
     def state(self) -> JSON:
         """What a later run needs to go on with this conversation: O(window)."""
@@ -236,7 +287,7 @@ class ContextWindow:
             return
         saved = cast("dict[str, Any]", state)
         self._summary.restore(saved["summary"])
-        self._write_summary(self._summary_cap(self.window - self._reserve))
+        self._compaction.write_summary(summary_cap(self.window - self._reserve, self._ledger.pinned()))
         older = self._turns.older
         for raw in saved["messages"]:
             # Escaped and cut when it first came in, and previews are not to be escaped again.
@@ -249,107 +300,9 @@ class ContextWindow:
         if system != self._system.message:
             self._system = self._entry(system, self.counter.message(system))
             self._ledger.set_head(system=self._system.tokens)
-            self._rewritten = True
         if tools != self._tools:
             self._tools = tools
             self._ledger.set_head(tools=self.counter.tools(tools))
-
-    def _unchanged(self, messages: tuple[Message, ...]) -> int:
-        """How many leading messages are those of the request before."""
-        if not self._rewritten:
-            return len(self._sent)
-        same = 0
-        for now, before in zip(messages, self._sent, strict=False):
-            if now is not before and now != before:
-                break
-            same += 1
-        return same
-
-    # -- compaction ----------------------------------------------------------------------------------------------------
-
-    def _fits(self, room: int) -> bool:
-        total = self._ledger.total()
-        return total + self.counter.margin(total) <= room
-
-    def _summary_cap(self, room: int) -> int:
-        return max(48, min(1_024, room // 8))
-
-    async def _compact(self, room: int) -> None:
-        """Fold whole groups, oldest first, down to the low-water mark; then do whatever it takes to fit."""
-        before = self._ledger.total()
-        cap = self._summary_cap(room)
-        summary = self._turns.summary
-        rest = before + cap - (0 if summary is None else self._ledger.cost(summary))
-        folded: list[Group] = []
-        while rest > self._budget.low_water * room and self._turns.foldable:
-            folded.append(self._turns.pop_oldest())
-            rest -= sum(self._ledger.cost(entry) for entry in folded[-1].entries)
-        if folded:
-            # All at once: dropping looks through the whole window.
-            self._ledger.drop(entry for group in folded for entry in group.entries)
-            await self._fold(folded, cap, before)
-        if not self._fits(room):
-            await self._squeeze(room, cap)
-
-    async def _fold(self, groups: list[Group], cap: int, before: int) -> None:
-        """Put turns that were taken out into the summary."""
-        how = await self._summary.fold(groups, cap)
-        self._write_summary(cap)
-        self._record(
-            EventType.CONTEXT_COMPACTED,
-            groups=len(groups),
-            folded=[entry.digest for group in groups for entry in group.entries],
-            tokens_before=before,
-            tokens_after=self._ledger.total(),
-            summary=None if self._turns.summary is None else self._turns.summary.digest,
-            how=how,
-        )
-
-    def _write_summary(self, cap: int) -> None:
-        if self._turns.summary is not None:
-            self._ledger.drop([self._turns.summary])
-            self._turns.summary = None
-        message = self._summary.message(int(cap / self.counter.ratio))
-        if message is not None:
-            self._turns.summary = self._entry(message, self.counter.message(message))
-            self._ledger.add(self._turns.summary)
-        self._rewrite()
-
-    def _rewrite(self) -> None:
-        self._turns.rewrite()
-        self._rewritten = True
-
-    async def _squeeze(self, room: int, cap: int) -> None:
-        """The newest turn alone is too large: previews of its messages, then only its last results; at last no summary
-        and a shorter preview of the task.
-        """
-        if self._turns.recent:
-            await self._squeeze_newest(self._turns.recent[-1], room, cap)
-        if not self._fits(room) and self._turns.summary is not None:
-            self._write_summary(0)
-        if not self._fits(room):
-            task = self._turns.task
-            over = self._ledger.total() + self.counter.margin(room) - room
-            message, tokens = self._door.shrink(task.message, max(task.tokens - over, _SMALLEST_CAP), admitted=True)
-            if tokens < task.tokens:
-                self._turns.task = self._entry(message, tokens)
-                self._ledger.set_head(task=tokens)
-                self._rewrite()
-
-    async def _squeeze_newest(self, newest: Group, room: int, cap: int) -> None:
-        for divisor in (1, 2, 4):
-            if self._fits(room):
-                return
-            others = self._ledger.total() - sum(self._ledger.cost(entry) for entry in newest.entries)
-            free = (room - self.counter.margin(room) - others) // divisor
-            shrink_group(newest, free, door=self._door, ledger=self._ledger, keep=self._keep)
-            self._rewrite()
-        before = self._ledger.total()
-        going: list[Group] = []
-        while not self._fits(room) and len(newest.entries) > 2:
-            going.append(narrow(newest, ledger=self._ledger, keep=self._keep))
-        if going:
-            await self._fold(going, cap, before)
 
     def sizes(self, max_output: int) -> dict[str, int]:
         """What each part of the next request takes, in tokens, with what is kept free: for a table."""
@@ -370,6 +323,6 @@ class ContextWindow:
             "safety margin": self.counter.margin(ledger.total()),
         }
 
-    def _error(self, reserve: int) -> ContextBudgetError:
+    def _error(self, reserve: int, words: int) -> ContextBudgetError:
         parts = {name: size for name, size in self.sizes(reserve).items() if name not in ("summary", "older messages")}
-        return budget_error(parts, self.window, run_id=self._run_id)
+        return budget_error({**parts, "calls in words": words}, self.window, run_id=self._run_id)
