@@ -1,7 +1,7 @@
 """The context bound against a real llama.cpp server with a window of 2,048 tokens: it says what each request took.
 
 The walks are fixed: every request goes to the server as it is, but one token of the reply is all that is waited for,
-and a script says what happens next. The chat at the end uses the model's own replies. Takes about a minute on two cores.
+and a script says what happens next. The chat uses the model's own replies. Takes about a minute on two cores.
 """
 
 from __future__ import annotations
