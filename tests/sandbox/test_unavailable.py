@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,35 +31,58 @@ from wherry.errors import SandboxUnavailable
 from wherry.models import ScriptedModel
 from wherry.sandbox import get_sandbox, probe
 
+if sys.argv[1] == "no-landlock":
+    import pyseccomp
+    rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    rules.add_rule(pyseccomp.ERRNO(38), "landlock_create_ruleset")
+    rules.load()
 told = []
-for make in (get_sandbox, lambda: get_sandbox("namespaces"), lambda: CodeAgent(model=ScriptedModel([]))):
-    try:
-        make()
-    except SandboxUnavailable as error:
-        told.append([error.message, error.hint])
+for name in ("namespaces", "auto"):
+  for make in (lambda: get_sandbox(name), lambda: CodeAgent(model=ScriptedModel([]), sandbox=name)):
+      try:
+          made = make()
+          told.append([name, getattr(made, "tier", ""), ""])
+      except SandboxUnavailable as error:
+          told.append([name, error.message, error.hint])
 tiers = {tier.name: tier.available for tier in probe().tiers}
 left = [process.name() for process in psutil.Process().children(recursive=True)]
 print(json.dumps({"told": told, "tiers": tiers, "best": probe().best, "left": left}))
 """
 
 
-def test_without_user_namespaces_nothing_is_built_and_the_ways_out_are_named(tmp_path: Path) -> None:
+def without(tmp_path: Path, what: str) -> dict[str, Any]:
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
     if "PYTHONPATH" in os.environ:
         environment["PYTHONPATH"] = os.environ["PYTHONPATH"]
-    command = [sys.executable, "-c", WITHOUT]
+    command = [sys.executable, "-c", WITHOUT, what]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     if done.returncode == NO_NAMESPACES:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
-    assert len(seen["told"]) == 3
-    for message, hint in seen["told"]:
-        assert "`namespaces` does not work here" in message
-        assert "no new namespace can be made (user)" in message
-        assert "user.max_user_namespaces" in hint
-        assert 'sandbox="unsafe"' in hint
-    assert seen["tiers"] == {"namespaces": False, "unsafe": True}
+    assert not list(tmp_path.glob("wherry-*"))
+    seen: dict[str, Any] = json.loads(done.stdout)
+    for name, message, hint in seen["told"]:
+        if name == "namespaces" or what == "no-landlock":
+            assert "`namespaces` does not work here" in message
+            assert "no new namespace can be made (user)" in message
+            assert "user.max_user_namespaces" in hint
+            assert 'sandbox="unsafe"' in hint
+    return seen
+
+
+def test_without_user_namespaces_landlock_is_what_auto_takes(tmp_path: Path) -> None:
+    seen = without(tmp_path, "no-namespaces")
+    if not seen["tiers"]["landlock"]:
+        pytest.skip("no Landlock on this machine")
+    assert seen["tiers"]["namespaces"] is False
+    assert seen["best"] == "landlock"
+    assert ["auto", "landlock", ""] in seen["told"]
+
+
+def test_without_any_jail_nothing_is_built_and_the_ways_out_are_named(tmp_path: Path) -> None:
+    seen = without(tmp_path, "no-landlock")
+    assert len(seen["told"]) == 4
+    assert all("`landlock` does not work here" in message for name, message, _ in seen["told"] if name == "auto")
+    assert (seen["tiers"]["namespaces"], seen["tiers"]["landlock"]) == (False, False)
     assert seen["best"] is None
     assert seen["left"] == []
-    assert not list(tmp_path.glob("wherry-*"))

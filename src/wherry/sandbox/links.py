@@ -55,6 +55,8 @@ class Refusals:
 
     lines: list[str] = field(default_factory=list[str])
     count: int = 0
+    denied: int = 0
+    """Calls that are allowed, but were over a limit that the host keeps."""
 
     def add(self, line: str) -> None:
         self.count += 1
@@ -63,9 +65,10 @@ class Refusals:
 
     @property
     def flooded(self) -> bool:
-        return self.count > MAX_REFUSALS
+        return self.count + self.denied > MAX_REFUSALS
 
     def take(self) -> tuple[str, ...]:
+        self.denied = 0
         if not self.count:
             return ()
         more = self.count - len(self.lines)

@@ -14,8 +14,9 @@ from .jail import JailSandbox, check_linux
 from .limits import SandboxLimits
 from .packages import PackageSet
 
-TIERS = ("namespaces", "unsafe")
-"""In the order in which `auto` tries them; `unsafe` it never tries."""
+JAILS = ("namespaces", "landlock")
+"""In the order in which `auto` tries them."""
+TIERS = (*JAILS, "unsafe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def probe() -> ProbeReport:
     reports: list[TierReport] = []
     for name in TIERS:
         try:
-            if name != "unsafe":
+            if name in JAILS:
                 get_jail(name, SandboxLimits())
             reports.append(TierReport(name, True, ""))
         except SandboxUnavailable as error:
@@ -66,9 +67,9 @@ def get_jail(name: str, limits: SandboxLimits, packages: PackageSet | None = Non
     Raises:
         SandboxUnavailable: it cannot run here; the message says what failed.
     """
-    if name == "auto":
-        name = TIERS[0]
     with _lock:
+        if name == "auto":
+            return _strongest(limits, packages)
         key = (name, limits, packages.key if packages else "")
         known = _jails.get(key)
         if known is not None and not known.closed:
@@ -77,6 +78,18 @@ def get_jail(name: str, limits: SandboxLimits, packages: PackageSet | None = Non
             raise _refusals[name]
         sandbox = _jails[key] = _try(name, limits, packages)
         return sandbox
+
+
+def _strongest(limits: SandboxLimits, packages: PackageSet | None) -> JailSandbox:
+    refusals: list[SandboxUnavailable] = []
+    for name in JAILS:
+        try:
+            return get_jail(name, limits, packages)
+        except SandboxUnavailable as error:
+            if name not in _refusals:  # the tier works; the packages do not
+                raise
+            refusals.append(error)
+    raise SandboxUnavailable("; ".join(error.message for error in refusals), hint=refusals[0].hint)
 
 
 def _try(name: str, limits: SandboxLimits, packages: PackageSet | None) -> JailSandbox:

@@ -27,6 +27,7 @@ from . import refusals
 from .inside.config import JailConfig
 from .launch import read_complaints, spawn
 from .links import Exit, Link
+from .metering import Meter
 
 RESERVE = 2
 """Sessions that stand ready, so that opening one is a round trip."""
@@ -45,7 +46,7 @@ class Zygote:
         self._reserve: collections.deque[Link] = collections.deque()
         self._wishes: collections.deque[Future[Link]] = collections.deque()
         self._links: dict[int, Link] = {}
-        self._listeners: dict[int, Link] = {}
+        self._listeners: dict[int, tuple[Link, Meter | None]] = {}
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._complaints: IO[bytes] | None = None
@@ -131,7 +132,8 @@ class Zygote:
                 os.eventfd_read(self._wake)
         elif descriptor in self._listeners:
             if events & select.EPOLLIN:
-                refusals.answer(descriptor, self._listeners[descriptor], self._names)
+                link, meter = self._listeners[descriptor]
+                refusals.answer(descriptor, link, self._names, meter)
             else:  # the session is gone
                 self._drop_listener(descriptor)
         elif self._control is not None and descriptor == self._control.fileno():
@@ -252,10 +254,16 @@ class Zygote:
             raise SandboxError(f"the session ended while it was locked down: {told}")
         link.keep_folder(handles[0])
         for listener in handles[1:]:
-            self._listeners[listener] = link
+            self._listeners[listener] = link, self._meter()
             self._poll.register(listener, select.EPOLLIN)
         ours.setblocking(False)
         return link
+
+    def _meter(self) -> Meter | None:
+        config = self._config
+        if config.namespaces:
+            return None
+        return Meter(disk_bytes=config.disk_bytes, inodes=config.inodes, threads=config.threads)
 
     def _stop(self) -> None:
         """End the launcher; the kernel ends everything that it started."""

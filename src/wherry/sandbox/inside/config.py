@@ -35,7 +35,7 @@ class JailConfig:
     """Of the packages: imported once too, and named to a model that imports one that is not there."""
 
     without: tuple[str, ...] = ()
-    """Layers left out: seccomp, landlock, network, user, capabilities, memory, threads, file-size, disk, inodes.
+    """Layers left out, of those that `inside/` asks for by name here.
 
     No option of anybody's: the tests show with it that each layer holds something back."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -60,6 +61,14 @@ def syscall(what: str, number: int, *args: object) -> int:
 def prctl(what: str, option: int, argument: int = 0) -> None:
     zero = ctypes.c_ulong(0)
     _check(_libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), what)
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent dies. Set after every change of ids, which clear it."""
+    parent = os.getppid()
+    prctl("parent death signal", PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died just before
+        os._exit(1)
 
 
 def unshare(flags: int) -> None:

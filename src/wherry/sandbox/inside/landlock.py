@@ -27,8 +27,13 @@ def abi() -> int:
         return 0
 
 
-def restrict(*, read: list[str], write: list[str]) -> int:
+def restrict(*, read: list[str], write: list[str], names: list[str] | None = None) -> int:
     """Allow reading below `read` and everything but execution below `write`; refuse the rest, and all TCP.
+
+    Args:
+        read: files, and folders with all below.
+        write: the same.
+        names: folders below which the names of files may be listed.
 
     Returns:
         The ABI version that holds; 0 if the kernel has no Landlock and nothing was restricted.
@@ -44,6 +49,8 @@ def restrict(*, read: list[str], write: list[str]) -> int:
     ruleset = kernel.syscall("landlock ruleset", kernel.SYS_LANDLOCK_CREATE_RULESET, attributes, size, 0)
     for path in read:
         _allow(ruleset, path, READ_FILE | READ_DIR)
+    for path in names or ():
+        _allow(ruleset, path, READ_DIR)
     for path in write:
         _allow(ruleset, path, rights & ~EXECUTE)
     kernel.syscall("landlock restrict", kernel.SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)

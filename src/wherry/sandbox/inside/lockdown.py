@@ -67,7 +67,7 @@ def plan(config: JailConfig, *, read: list[str]) -> Plan:
         without=config.without,
         program=bytes.fromhex(config.program),
         seccomp=config.numbers["seccomp"],
-        read=[*read, "/dev"],
+        read=read,
     )
 
 

@@ -14,7 +14,7 @@ from . import kernel
 WORK = "/work"
 PACKAGES = "/packages"
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _FOREIGN = ("site-packages", "dist-packages")
 
 
@@ -37,6 +37,28 @@ def foreign_packages() -> list[str]:
     return [path for path in [*below, "/usr/lib/python3/dist-packages"] if os.path.isdir(path)]
 
 
+def without_foreign(paths: list[str]) -> tuple[list[str], list[str]]:
+    """Where nothing can be mounted over it: name what lies around the packages of others instead.
+
+    Returns:
+        What may be read with all that is below, and folders of which the names alone may be read.
+    """
+    foreign = [os.path.realpath(path) for path in foreign_packages()]
+    read, names = list[str](), list[str]()
+    waiting = list(paths)
+    while waiting:
+        path = waiting.pop()
+        real = os.path.realpath(path)
+        if real in foreign:
+            continue
+        if any(other.startswith(real + "/") for other in foreign):
+            names.append(path)
+            waiting += [os.path.join(path, name) for name in os.listdir(path)]
+        else:
+            read.append(path)
+    return read, names
+
+
 def build(root: str, packages: str) -> int:
     """Make `root` the root of this mount namespace.
 
@@ -51,7 +73,7 @@ def build(root: str, packages: str) -> int:
     for path in shown:
         if not any(path.startswith(other + "/") for other in shown if other != path):
             _show(path, root + path)
-    for path in _DEVICES:
+    for path in DEVICES:
         _show(path, root + path, devices=True)
     for path in foreign_packages():
         if os.path.isdir(root + path):  # an empty folder hides them

@@ -1,0 +1,126 @@
+"""The tier `landlock`: sessions in the host's own file system, where no namespace can be made.
+
+Inside containers and pods. Landlock is the wall here, twice: once around the launcher, with every folder that sessions
+may read, and once around each session, with its own work folder as the only one that it can write or see into.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from typing import NoReturn
+
+from . import kernel, landlock, root
+from .config import JailConfig
+from .removal import remove_tree
+
+_NEEDED_ABI = 4
+"""The first that covers TCP. Below 3 files could be truncated, below 2 moved."""
+_NOBODY = 65534
+
+
+class LandlockTier:
+    """See `launcher.Tier`."""
+
+    def __init__(self, control: socket.socket, config: JailConfig) -> None:
+        version = landlock.abi()
+        if version < _NEEDED_ABI:
+            raise OSError(f"this kernel's Landlock has version {version}; {_NEEDED_ABI} is needed")
+        if "user" not in config.without:
+            _give_up_root(config.scratch)
+        self._scratch = config.scratch
+        self._count = 0
+        self._folders: dict[int, str] = {}
+        self.packages = config.packages
+        shown = root.readable(config.packages)
+        self.readable = [*shown, *root.DEVICES]
+        _leave_a_janitor(control, config.scratch)
+        # Its own size is the size of a session that it has just forked; a session could not open this any more.
+        self._size = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        read, names = root.without_foreign(self.readable)
+        kernel.prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)
+        landlock.restrict(read=read, names=names, write=[config.scratch, "/dev/null"])
+
+    def fork(self) -> int:
+        """See `launcher.Tier.fork`."""
+        self._count += 1
+        pid = os.fork()
+        if pid:
+            self._folders[pid] = self._next_folder
+        return pid
+
+    def settle(self) -> str:
+        """See `launcher.Tier.settle`."""
+        kernel.die_with_parent()
+        os.mkdir(self._next_folder, 0o700)
+        return self._next_folder
+
+    def address_space(self) -> int:
+        """See `launcher.Tier.address_space`."""
+        return int(os.pread(self._size, 99, 0).split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+    def clear(self, pid: int) -> None:
+        """See `launcher.Tier.clear`."""
+        folder = self._folders.pop(pid, None)
+        if folder is not None:
+            remove_tree(folder)
+
+    @property
+    def _next_folder(self) -> str:
+        return f"{self._scratch}/{self._count}"
+
+
+def _give_up_root(scratch: str) -> None:
+    """As nobody, where root may become that and nobody may read the standard library.
+
+    Else sessions stay root without any capability: an owner of files that Landlock does not let them touch.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        os.setgroups([])
+        os.setegid(_NOBODY)
+        os.seteuid(_NOBODY)
+        readable = os.access(os.__file__, os.R_OK, effective_ids=True) and os.access(
+            __file__, os.R_OK, effective_ids=True
+        )
+        os.seteuid(0)
+        os.setegid(0)
+        if readable:
+            os.chown(scratch, _NOBODY, _NOBODY)
+            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    except OSError:  # no such user in this container, or no capability to become one
+        with contextlib.suppress(OSError):
+            os.seteuid(0)
+            os.setegid(0)
+
+
+def _leave_a_janitor(control: socket.socket, scratch: str) -> None:
+    """Go on in a child. The parent only waits for it and then clears up, whoever was killed in whatever way."""
+    # Should anything inside ever leave a child behind, it comes back here to be reaped.
+    kernel.prctl("subreaper", kernel.PR_SET_CHILD_SUBREAPER, 1)
+    child = os.fork()
+    if child:
+        control.close()
+        _wait(child, scratch)
+    kernel.die_with_parent()
+
+
+def _wait(child: int, scratch: str) -> NoReturn:
+    def end(*_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+    host = os.getppid()
+    signal.signal(signal.SIGTERM, end)
+    kernel.prctl("parent death signal", kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != host:
+        end()
+    with contextlib.suppress(ChildProcessError):
+        while True:  # the launcher, then the sessions that outlived it for a moment
+            os.wait()
+    remove_tree(scratch)
+    os._exit(0)
