@@ -241,6 +241,11 @@ class Draft:
     def text(self) -> str:
         return "".join(self.texts)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has come: no text, no call, and no word that there will be none."""
+        return not self.texts and not self.calls and self.finish_reason is None
+
     def add_chunk(self, chunk: Mapping[str, Any]) -> str:
         """Take in one event of a stream; the text that it brought."""
         self.model = _text(chunk.get("model")) or self.model

@@ -27,6 +27,8 @@ class Discovered:
     window: int | None = None
     final: bool = False
     """Whether asking again later could not give more."""
+    slots: int | None = None
+    """Requests that the server works on at the same time, each with a window of its own; None: it does not say."""
 
 
 async def discover(get: GetJSON, base_url: str, name: str, *, hosted: bool = False) -> Discovered:
@@ -62,7 +64,7 @@ async def _ask(ask: _Asker, base_url: str, name: str) -> Discovered:
     if owner == "llamacpp" or window is None:
         for question in _order(owner):
             if (answer := await question(ask, found or "")) is not None:
-                return Discovered(found, answer.window, answer.final)
+                return Discovered(found, answer.window, answer.final, answer.slots)
     if window is not None:
         return Discovered(found, window, final=True)
     return Discovered(found, listed_window(found), final=listed is not None)
@@ -72,6 +74,7 @@ async def _ask(ask: _Asker, base_url: str, name: str) -> Discovered:
 class _Window:
     window: int
     final: bool = True
+    slots: int | None = None
 
 
 @dataclass(slots=True)
@@ -106,9 +109,13 @@ def _order(owner: str) -> Iterator[Question]:
 
 
 async def _llama_cpp(ask: _Asker, name: str) -> _Window | None:
-    """`/props` has the context of one slot, which is what a request gets."""
-    settings = _get(await ask("/props"), "default_generation_settings")
-    return _window(_number(_get(settings, "n_ctx")))
+    """`/props` has the context of one slot, which is what a request gets, and how many slots there are."""
+    properties = await ask("/props")
+    window = _number(_get(_get(properties, "default_generation_settings"), "n_ctx"))
+    slots = _get(properties, "total_slots")
+    if window is None:
+        return None
+    return _Window(window, slots=slots if isinstance(slots, int) and slots > 0 else None)
 
 
 async def _ollama(ask: _Asker, name: str) -> _Window | None:

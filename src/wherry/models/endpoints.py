@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from wherry.errors import ConfigurationError
 from wherry.models.api_key import ApiKey
+from wherry.models.key_ring import KeyRing
 
 OPENAI = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -51,8 +52,13 @@ def checked_url(url: str) -> str:
     return url.strip().partition("#")[0].rstrip("/")
 
 
-def key_for(url: str, given: str | None, *, from_environment: bool) -> ApiKey | None:
-    """The key to send to a server.
+def root_of(url: str) -> str:
+    """The server, without the part of the address that is OpenAI's interface."""
+    return url.removesuffix("/").removesuffix("/v1").removesuffix("/openai")
+
+
+def key_for(url: str, given: str | KeyRing | None, *, from_environment: bool) -> KeyRing | None:
+    """The keys to send to a server.
 
     Args:
         url: The server.
@@ -62,10 +68,12 @@ def key_for(url: str, given: str | None, *, from_environment: bool) -> ApiKey | 
     Raises:
         ConfigurationError: OpenAI wants one and there is none, or it has characters that no header carries.
     """
+    if isinstance(given, KeyRing):
+        return given
     if given is not None and given.strip():
-        return ApiKey(given, "api_key")
+        return KeyRing(given)
     if (from_environment or is_openai(url)) and (value := os.environ.get(KEY_VARIABLE, "").strip()):
-        return ApiKey(value, KEY_VARIABLE)
+        return KeyRing.of(ApiKey(value, KEY_VARIABLE))
     if is_openai(url):
         raise ConfigurationError(f"no key for {url}", hint=f"set {KEY_VARIABLE}, or give api_key=...")
     return None

@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from decimal import Decimal
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from wherry.errors import ConfigurationError, MissingExtra, ModelError
 from wherry.models.api_key import ApiKey
-from wherry.models.chat_completions import Body, Draft, check, check_settings, read_reply, request_body
-from wherry.models.endpoints import default_output, positive
+from wherry.models.chat_completions import Body, Draft, check, read_reply, request_body
+from wherry.models.client import ChatClient, ChatOptions, Deadline
 from wherry.models.explain import model_error
-from wherry.models.failures import Failure, FailureKind, classify
-from wherry.models.families import family_of
+from wherry.models.failures import Failure, FailureKind
+from wherry.models.key_ring import KeyRing
 from wherry.models.loop_clients import LoopClients
-from wherry.models.pricing import Price, cost
-from wherry.models.protocol import Counter, ModelDelta, ModelProfile, ModelReply, ModelRequest
+from wherry.models.protocol import ModelDelta, ModelProfile, ModelReply, ModelRequest
 
 
-class LiteLLMModel:
+class LiteLLMModel(ChatClient):
     """A model by LiteLLM's name for it: `"anthropic/claude-..."`, `"gemini/..."`, `"bedrock/..."`, `"openai/..."`.
 
     Args:
         model_id: `provider/name`, as in LiteLLM's documentation.
-        api_key: Without it LiteLLM looks in the provider's own environment variable.
+        api_key: A key, or a `KeyRing` of several. Without it LiteLLM looks in the provider's own environment variable.
         api_base: The address, for a server of one's own or a gateway.
-        window: Context length in tokens; default: what LiteLLM's offline table says.
-        max_output: Tokens of a reply when the request does not say. Default: an eighth of the window, within bounds.
-        temperature: Passed on when given.
-        settings: Further parameters, sent with every request; LiteLLM's own may be among them.
-        counter: How tokens are counted; default: guessed from the name.
-        native_tools: Whether the model takes tool schemas.
-        images: Whether it takes pictures; default: guessed from the name.
-        price_key: The name that price lists know it by, or a `Price`; default: `model_id`.
-        timeout: Seconds for a whole request, its stream included.
-        stall_timeout: Seconds between two pieces of a stream, after the first.
+        options: See `ChatOptions`. The default of `window` is what LiteLLM's offline table says; `settings` may have
+            LiteLLM's own; the default of `price_key` is `model_id`.
 
     LiteLLM is imported at the first request, not before: it takes 3 s of CPU and 160 MB. Only while it is imported,
     `LITELLM_LOCAL_MODEL_COST_MAP=True` is in the environment: else it fetches its prices from the network.
@@ -58,18 +47,9 @@ class LiteLLMModel:
         self,
         model_id: str = "openai/gpt-4o-mini",
         *,
-        api_key: str | None = None,
+        api_key: str | KeyRing | None = None,
         api_base: str | None = None,
-        window: int | None = None,
-        max_output: int | None = None,
-        temperature: float | None = None,
-        settings: Mapping[str, Any] | None = None,  # Any: the provider's own parameters
-        counter: str | Counter | None = None,
-        native_tools: bool = True,
-        images: bool | None = None,
-        price_key: str | Price | None = None,
-        timeout: float = 600.0,
-        stall_timeout: float = 60.0,
+        **options: Unpack[ChatOptions],
     ) -> None:
         if find_spec("litellm") is None:
             raise MissingExtra("LiteLLMModel", "litellm")
@@ -78,43 +58,23 @@ class LiteLLMModel:
             raise ConfigurationError(
                 f"{model_id!r} is no LiteLLM model", hint="provider/name, such as anthropic/claude-sonnet-4-5"
             )
-        positive(window=window, max_output=max_output, timeout=timeout, stall_timeout=stall_timeout)
-        self._settings: dict[str, Any] = dict(settings or {})
-        if temperature is not None:
-            self._settings["temperature"] = temperature
-        check_settings(self._settings)
-        self._provider = provider
-        self._key = ApiKey(api_key, "api_key") if api_key is not None and api_key.strip() else None
-        self._api_base = api_base
-        self._given_max_output = max_output
-        self._timeout = timeout
-        self._stall_timeout = stall_timeout
-        family = family_of(model_id)
-        self._profile = ModelProfile(
+        super().__init__(
             model_id,
-            window=window,
-            max_output=max_output or default_output(window, reasoning=family.reasoning),
-            counter=counter or family.counter,
-            native_tools=native_tools,
-            images=family.images if images is None else images,
-            price_key=price_key or (model_id if api_base is None else None),
-            control_tokens=() if provider in ("openai", "azure", "anthropic", "gemini") else family.control_tokens,
+            options,
+            price_key=model_id if api_base is None else None,
+            plain_text=provider in ("openai", "azure", "anthropic", "gemini"),
+            backend=api_base or provider,
         )
+        self._provider = provider
+        given = KeyRing(api_key) if isinstance(api_key, str) and api_key.strip() else api_key
+        self._ring = given if isinstance(given, KeyRing) else None
+        self._api_base = api_base
         self._lives: LoopClients[_Connections] = LoopClients(_Connections)
-
-    @property
-    def profile(self) -> ModelProfile:
-        """What is known of the model; more after `prepare`."""
-        return self._profile
 
     async def prepare(self) -> ModelProfile:
         """Look the window up in LiteLLM's offline table. Never fails."""
-        if self._profile.window is None:
-            window = _listed_window(self._profile.name)
-            if window is not None:
-                reasoning = family_of(self._profile.name).reasoning
-                max_output = self._given_max_output or default_output(window, reasoning=reasoning)
-                self._profile = replace(self._profile, window=window, max_output=max_output)
+        if self._profile.window is None and (window := _listed_window(self._profile.name)) is not None:
+            self._learn_window(window)
         return self._profile
 
     async def complete(self, request: ModelRequest) -> ModelReply:
@@ -127,9 +87,8 @@ class LiteLLMModel:
         arguments = self._arguments(request)
         _litellm()  # imported before the time limits begin
         started = time.perf_counter()
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        answer = await self._send(arguments, deadline)
-        return self._finished(read_reply(_dumped(answer)), started, _charged(answer))
+        answer, key = await self._send(arguments, Deadline(self._limits))
+        return self._finished(read_reply(_dumped(answer)), started, key, _charged(answer))
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelDelta]:
         """The reply in pieces; the last delta has the whole.
@@ -140,21 +99,22 @@ class LiteLLMModel:
         arguments = {**self._arguments(request), "stream": True, "stream_options": {"include_usage": True}}
         _litellm()
         started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        deadline = limit = loop.time() + self._timeout
-        chunks: Any = await self._send(arguments, deadline)  # Any: LiteLLM's wrapper, which has no types
+        deadline = Deadline(self._limits, streaming=True)
+        chunks, key = await self._send(arguments, deadline)
         draft = Draft()
+        begun = False
         try:
-            while (chunk := await self._guarded(lambda: anext(chunks, None), limit)) is not None:
-                limit = min(deadline, loop.time() + self._stall_timeout)
+            while (chunk := await self._in_time(lambda: anext(chunks, None), deadline, key, begun=begun)) is not None:
+                begun = True
+                deadline.got_piece()
                 if text := draft.add_chunk(_dumped(chunk)):
                     yield ModelDelta(text)
         finally:
             if (close := getattr(chunks, "aclose", None)) is not None:
                 await close()
-        if draft.finish_reason is None and not draft.texts and not draft.calls:
-            raise self._fail(Failure(FailureKind.ConnectionLost, detail="the stream ended before its first token"))
-        yield ModelDelta(reply=self._finished(draft.reply(), started, None))
+        if draft.is_empty:
+            raise self._fail(Failure(FailureKind.ConnectionLost, detail="the stream ended before its first token"), key)
+        yield ModelDelta(reply=self._finished(draft.reply(), started, key))
 
     async def aclose(self) -> None:
         """Close LiteLLM's connections of the running loop; they close by themselves when the loop ends."""
@@ -173,41 +133,30 @@ class LiteLLMModel:
             limit={"max_tokens": request.max_output or self._profile.max_output},
         )
         # LiteLLM retries by its own count and lets the SDK below retry by another: both off.
-        body |= {"num_retries": 0, "max_retries": 0, "timeout": self._timeout}
+        body |= {"num_retries": 0, "max_retries": 0, "timeout": self._limits.total}
         if self._api_base is not None:
             body["api_base"] = self._api_base
         return body
 
-    async def _send(self, arguments: Body, deadline: float) -> object:
-        litellm = _litellm()
+    async def _send(self, arguments: Body, deadline: Deadline) -> tuple[Any, ApiKey | None]:  # Any: LiteLLM's objects
         await self._lives.get()
-        key = {} if self._key is None else {"api_key": self._key.reveal()}
-        return await self._guarded(lambda: litellm.acompletion(**arguments, **key), deadline)
 
-    async def _guarded(self, call: Callable[[], Awaitable[Any]], deadline: float) -> Any:  # Any: what the call gives
-        """Await a call within its time; what it raises becomes a ModelError without LiteLLM's frames and causes."""
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await call()
-        except ModelError:
-            raise
-        except Exception as error:  # noqa: BLE001  # every provider's adapter raises its own; all of them are classified
-            failure = classify(error=error)
-        raise self._fail(failure)
+        async def attempt(key: ApiKey | None) -> tuple[Any, ApiKey | None]:
+            given = {} if key is None else {"api_key": key.reveal()}
+            return await self._in_time(lambda: _litellm().acompletion(**arguments, **given), deadline, key), key
 
-    def _finished(self, reply: ModelReply, started: float, charged: Decimal | None) -> ModelReply:
-        if reply.finish_reason == "content_filter" and not reply.text and not reply.tool_calls:
-            raise self._fail(Failure(FailureKind.ContentFiltered, detail="the reply was withheld"))
-        if reply.usage is None:
-            return reply
-        usage = replace(reply.usage, seconds=time.perf_counter() - started)
-        usd = cost(usage, self._profile.price_key)
-        return replace(reply, usage=replace(usage, usd=charged if usd is None else usd))
+        return await (attempt(None) if self._ring is None else self._ring.send(attempt))
 
-    def _fail(self, failure: Failure) -> ModelError:
+    async def _in_time(
+        self, call: Callable[[], Awaitable[Any]], deadline: Deadline, key: ApiKey | None, *, begun: bool = False
+    ) -> Any:  # Any: what the call gives
+        # Every provider's adapter raises its own: all of them are classified.
+        return await self._guarded(call, deadline, key, errors=(Exception,), begun=begun)
+
+    def _fail(self, failure: Failure, key: ApiKey | None = None) -> ModelError:
         where = self._provider if self._api_base is None else f"{self._provider} at {self._api_base}"
         variable = f"{self._provider.upper()}_API_KEY"
-        return model_error(failure, model=self._profile.name, where=where, key=self._key, key_variable=variable)
+        return model_error(failure, model=self._profile.name, where=where, key=key, key_variable=variable)
 
 
 class _Connections:

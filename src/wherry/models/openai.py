@@ -7,64 +7,58 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 from wherry.errors import MissingExtra, ModelError
-from wherry.models.chat_completions import Body, Draft, check, check_settings, read_reply, request_body
+from wherry.models.api_key import ApiKey
+from wherry.models.chat_completions import Body, Draft, check, read_reply, request_body
+from wherry.models.client import ChatClient, ChatOptions, Deadline
 from wherry.models.endpoints import (
     KEY_VARIABLE,
     OPENAI,
     checked_url,
-    default_output,
     is_loopback,
     is_openai,
     key_for,
-    positive,
+    root_of,
 )
 from wherry.models.explain import model_error
 from wherry.models.failures import Failure, FailureKind, classify
 from wherry.models.families import family_of
+from wherry.models.key_ring import KeyRing
 from wherry.models.loop_clients import LoopClients
-from wherry.models.pricing import Price
-from wherry.models.protocol import Counter, ModelDelta, ModelProfile, ModelReply, ModelRequest
+from wherry.models.protocol import ModelDelta, ModelProfile, ModelReply, ModelRequest
 from wherry.models.sse import EventDecoder
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 CONNECT_SECONDS = 5.0
+HEALTH_SECONDS = 5.0
 
 T = TypeVar("T")
 
 
-class OpenAIModel:
+class OpenAIModel(ChatClient):
     """A model behind OpenAI's chat completions.
 
     Args:
         model_id: The server's name for the model; `""` takes the one that the server has.
         base_url: Up to and with `/v1`. Without it `$OPENAI_BASE_URL`, else OpenAI itself.
-        api_key: Without it `$OPENAI_API_KEY`, but only for OpenAI's own hosts and `$OPENAI_BASE_URL`: a key is not sent
-            to an address that it was not meant for. Other servers get none.
-        window: Context length in tokens, when it is known better than `prepare` finds it out.
-        max_output: Tokens of a reply when the request does not say. Default: an eighth of the window, within bounds.
-        temperature: Passed to the server when given.
-        settings: Further parameters of the server's, sent with every request (`seed`, `top_p`, ...).
-        counter: How tokens are counted; default: guessed from the name.
-        native_tools: Whether the model takes tool schemas.
-        images: Whether it takes pictures; default: guessed from the name.
-        price_key: The name that price lists know it by, or a `Price`; `"free"` for a server of one's own.
+        api_key: A key, or a `KeyRing` of several. Without it `$OPENAI_API_KEY`, but only for OpenAI's own hosts and
+            `$OPENAI_BASE_URL`: a key is not sent to an address that it was not meant for. Other servers get none.
         headers: Sent with every request.
-        timeout: Seconds for a whole request, its stream included.
-        stall_timeout: Seconds between two pieces of a stream, after the first.
+        options: See `ChatOptions`: `window`, `max_output`, `temperature`, `settings`, `timeout`, ...
 
     Output is bounded by `max_completion_tokens` on OpenAI's and Azure's hosts, whose newer models know nothing else,
     and by `max_tokens` anywhere else; a server that refuses the one is asked with the other from then on.
 
-    Nothing is retried here. Clients are kept per event loop and closed with it; one object may be used from many.
+    Nothing is retried here, but with another key of the ring. Clients are kept per event loop and closed with it; one
+    object may be used from many.
 
     Raises:
         MissingExtra: The openai package is not installed.
@@ -76,55 +70,28 @@ class OpenAIModel:
         model_id: str,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
-        window: int | None = None,
-        max_output: int | None = None,
-        temperature: float | None = None,
-        settings: Mapping[str, Any] | None = None,  # Any: the server's own parameters
-        counter: str | Counter | None = None,
-        native_tools: bool = True,
-        images: bool | None = None,
-        price_key: str | Price | None = None,
+        api_key: str | KeyRing | None = None,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 600.0,
-        stall_timeout: float = 60.0,
+        **options: Unpack[ChatOptions],
     ) -> None:
         if find_spec("openai") is None:
             raise MissingExtra(type(self).__name__, "openai")
-        positive(window=window, max_output=max_output, timeout=timeout, stall_timeout=stall_timeout)
-        self._settings: dict[str, Any] = dict(settings or {})
-        if temperature is not None:
-            self._settings["temperature"] = temperature
-        check_settings(self._settings)
         self._url = checked_url(base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI)
-        self._key = key_for(self._url, api_key, from_environment=base_url is None)
+        self._ring = key_for(self._url, api_key, from_environment=base_url is None)
         self._hosted = is_openai(self._url)
+        super().__init__(
+            model_id,
+            options,
+            price_key=f"openai/{model_id}" if self._hosted else None,
+            # OpenAI takes control tokens in messages for plain text; other servers tokenize them as what they say.
+            plain_text=self._hosted,
+            backend=self._url,
+        )
         self._limit_name = "max_completion_tokens" if self._hosted else "max_tokens"
         self._usage_in_streams = True
         self._headers = dict(headers or {})
-        self._timeout = timeout
-        self._stall_timeout = stall_timeout
-        self._given_window = window
-        self._given_max_output = max_output
         self._prepared = False
-        family = family_of(model_id)
-        self._profile = ModelProfile(
-            model_id,
-            window=window,
-            max_output=max_output or default_output(window, reasoning=family.reasoning),
-            counter=counter or family.counter,
-            native_tools=native_tools,
-            images=family.images if images is None else images,
-            price_key=price_key or (f"openai/{model_id}" if self._hosted else None),
-            # OpenAI takes control tokens in messages for plain text; other servers tokenize them as what they say.
-            control_tokens=() if self._hosted else family.control_tokens,
-        )
         self._clients: LoopClients[AsyncOpenAI] = LoopClients(self._make_client)
-
-    @property
-    def profile(self) -> ModelProfile:
-        """What is known of the model; more after `prepare`."""
-        return self._profile
 
     @property
     def base_url(self) -> str:
@@ -150,11 +117,33 @@ class OpenAIModel:
                 control_tokens=family.control_tokens,
             )
         if window is not None:
-            reasoning = family_of(self._profile.name).reasoning
-            max_output = self._given_max_output or default_output(window, reasoning=reasoning)
-            self._profile = replace(self._profile, window=window, max_output=max_output)
+            self._learn_window(window)
+            if found.slots is not None:
+                self._profile = replace(self._profile, slots=found.slots, tokens_in_flight=window * found.slots)
         self._prepared = found.final and bool(self._profile.name)
         return self._profile
+
+    async def healthy(self) -> bool:
+        """Whether the server answers: by its `/health`, where it has one. OpenAI's own hosts are not asked."""
+        if self._hosted:
+            return True
+        try:
+            async with asyncio.timeout(HEALTH_SECONDS):
+                return await self._looks_healthy(f"{root_of(self._url)}/health") or await self._looks_healthy(
+                    f"{self._url}/models"
+                )
+        except TimeoutError:
+            return False
+
+    async def _looks_healthy(self, url: str) -> bool:
+        try:
+            await self._get_json(url)
+        except ValueError:
+            return True  # an answer, if no JSON
+        except Exception as error:  # noqa: BLE001  # HTTP clients raise their own
+            status = getattr(error, "status_code", None)
+            return isinstance(status, int) and status < 500 and status != 404
+        return True
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """The whole reply.
@@ -165,10 +154,13 @@ class OpenAIModel:
         """
         body = await self._body(request)
         client = await self._clients.get()  # imports the SDK, which the time limits should not pay for
+        return await self._with_key(lambda key: self._completed(client, body, key))
+
+    async def _completed(self, client: AsyncOpenAI, body: Body, key: ApiKey | None) -> ModelReply:
         started = time.perf_counter()
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        raw = await self._adapting(body, lambda: self._post(client, body, deadline))
-        return self._finished(read_reply(_answer(raw, self._fail)), started)
+        deadline = Deadline(self._limits)
+        raw = await self._adapting(body, lambda: self._post(client, body, deadline, key))
+        return self._finished(read_reply(self._answer(raw, key)), started, key)
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelDelta]:
         """The reply in pieces; the last delta has the whole.
@@ -181,37 +173,43 @@ class OpenAIModel:
             body["stream_options"] = {"include_usage": True}
         client = await self._clients.get()
         started = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
-        response = await self._adapting(body, lambda: self._open(client, body, deadline))
+        deadline = Deadline(self._limits, streaming=True)
+        response, key = await self._with_key(
+            lambda key: self._adapting(body, lambda: self._open(client, body, deadline, key))
+        )
         if str(response.headers.get("content-type", "")).startswith("application/json"):
             # An error that came with status 200, or a server that does not stream.
             async with aclosing(response):
-                raw = await self._guarded(response.aread, deadline)
-            reply = self._finished(read_reply(_answer(raw.decode("utf-8", "replace"), self._fail)), started)
+                raw = await self._in_time(response.aread, deadline, key)
+            answer = self._answer(raw.decode("utf-8", "replace"), key)
+            reply = self._finished(read_reply(answer), started, key)
             yield ModelDelta(reply.text)
             yield ModelDelta(reply=reply)
             return
         draft = Draft()
         decoder = EventDecoder()
-        done = False
+        done = begun = False
         try:
             async with aclosing(response.aiter_bytes()) as chunks:
-                limit = deadline
                 while not done:
-                    chunk = await self._guarded(lambda: anext(chunks, b""), limit)
-                    limit = min(deadline, loop.time() + self._stall_timeout)
+                    chunk = await self._in_time(lambda: anext(chunks, b""), deadline, key, begun=begun)
                     for data in decoder.feed(chunk) if chunk else decoder.finish():
                         if data.strip() == "[DONE]":
                             done = True
                             break
-                        if text := draft.add_chunk(self._event(data)):
+                        if text := draft.add_chunk(self._event(data, key)):
                             yield ModelDelta(text)
+                    if not begun and not draft.is_empty:
+                        begun = True
+                    if begun:  # comments and empty events keep the connection, and are no token
+                        deadline.got_piece()
                     if not chunk and not done:
-                        raise self._fail(_cut(draft))
+                        raise self._fail(_cut(draft), key)
         finally:
             await response.aclose()
-        yield ModelDelta(reply=self._finished(draft.reply(), started))
+        if draft.is_empty:
+            raise self._fail(_cut(draft), key)
+        yield ModelDelta(reply=self._finished(draft.reply(), started, key))
 
     async def aclose(self) -> None:
         """Close the connections of the running loop; they close by themselves when the loop ends."""
@@ -234,19 +232,32 @@ class OpenAIModel:
             limit={self._limit_name: request.max_output or self._profile.max_output},
         )
 
-    async def _post(self, client: AsyncOpenAI, body: Body, deadline: float) -> object:
-        return await self._guarded(lambda: client.post("/chat/completions", cast_to=object, body=body), deadline)
+    async def _with_key(self, send: Callable[[ApiKey | None], Awaitable[T]]) -> T:
+        return await (send(None) if self._ring is None else self._ring.send(send))
 
-    async def _open(self, client: AsyncOpenAI, body: Body, deadline: float) -> Any:  # Any: httpx's response, old or new
+    async def _post(self, client: AsyncOpenAI, body: Body, deadline: Deadline, key: ApiKey | None) -> object:
+        return await self._in_time(
+            lambda: client.post("/chat/completions", cast_to=object, body=body, options=_authorized(key)), deadline, key
+        )
+
+    async def _open(
+        self, client: AsyncOpenAI, body: Body, deadline: Deadline, key: ApiKey | None
+    ) -> tuple[Any, ApiKey | None]:  # Any: httpx's response, old or new
         from openai import AsyncStream
 
-        stream = await self._guarded(
+        stream = await self._in_time(
             lambda: client.post(
-                "/chat/completions", cast_to=object, body=body, stream=True, stream_cls=AsyncStream[object]
+                "/chat/completions",
+                cast_to=object,
+                body=body,
+                options=_authorized(key),
+                stream=True,
+                stream_cls=AsyncStream[object],
             ),
             deadline,
+            key,
         )
-        return stream.response
+        return stream.response, key
 
     async def _get_json(self, url: str, body: Mapping[str, Any] | None = None) -> object:
         """One question of `discover`'s. Fails as HTTP clients fail."""
@@ -255,16 +266,18 @@ class OpenAIModel:
             return await client.get(url, cast_to=object)
         return await client.post(url, cast_to=object, body=body)
 
-    async def _guarded(self, call: Callable[[], Any], deadline: float) -> Any:  # Any: what the call gives
-        """Await a call within its time; what it raises becomes a ModelError without the SDK's frames and causes."""
+    async def _in_time(
+        self,
+        call: Callable[[], Awaitable[T]],
+        deadline: Deadline,
+        key: ApiKey | None,
+        *,
+        begun: bool = False,
+    ) -> T:
         import openai
 
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await call()
-        except (openai.OpenAIError, OSError, ValueError, *_transport_errors()) as error:
-            failure = classify(error=error)
-        raise self._fail(failure)
+        errors = (openai.OpenAIError, OSError, ValueError, *_transport_errors())
+        return await self._guarded(call, deadline, key, errors=errors, begun=begun)
 
     async def _adapting(self, body: Body, send: Callable[[], Any]) -> Any:  # Any: what the call gives
         """Send; and once more, without the parameter, when the server refuses one that only some servers know."""
@@ -289,27 +302,31 @@ class OpenAIModel:
 
     # ---- answers
 
-    def _event(self, data: str) -> Mapping[str, Any]:
+    def _event(self, data: str, key: ApiKey | None) -> Mapping[str, Any]:
         """One event of a stream, parsed; an event that reports an error raises it."""
         try:
             event: object = json.loads(data)
         except ValueError:
-            raise self._fail(Failure(FailureKind.ConnectionLost, detail="cut in the middle of an event")) from None
-        answer = _answer(event, self._fail)
+            raise self._fail(Failure(FailureKind.ConnectionLost, detail="cut in the middle of an event"), key) from None
+        answer = self._answer(event, key)
         return cast("Mapping[str, Any]", answer) if isinstance(answer, Mapping) else {}
 
-    def _finished(self, reply: ModelReply, started: float) -> ModelReply:
-        if reply.finish_reason == "content_filter" and not reply.text and not reply.tool_calls:
-            raise self._fail(Failure(FailureKind.ContentFiltered, detail="the reply was withheld", status=200))
-        if reply.usage is None:
-            return reply
-        from wherry.models.pricing import cost
+    def _answer(self, raw: object, key: ApiKey | None) -> object:
+        """The answer, unless it reports an error after all, which it may with status 200."""
+        if isinstance(raw, str):
+            try:
+                raw = cast("object", json.loads(raw))
+            except ValueError:
+                detail = f"the answer is no JSON: {raw[:200]!r}"
+                raise self._fail(Failure(FailureKind.ServerError, detail=detail), key) from None
+        if isinstance(raw, Mapping):
+            answer = cast("Mapping[str, Any]", raw)
+            if answer.get("error") or (answer.get("object") == "error" and not answer.get("choices")):
+                raise self._fail(classify(status=_status(answer), body=answer), key)
+        return cast("object", raw)
 
-        usage = replace(reply.usage, seconds=time.perf_counter() - started)
-        return replace(reply, usage=replace(usage, usd=cost(usage, self._profile.price_key)))
-
-    def _fail(self, failure: Failure) -> ModelError:
-        return model_error(failure, model=self._profile.name, where=self._url, key=self._key, key_variable=KEY_VARIABLE)
+    def _fail(self, failure: Failure, key: ApiKey | None = None) -> ModelError:
+        return model_error(failure, model=self._profile.name, where=self._url, key=key, key_variable=KEY_VARIABLE)
 
     def _make_client(self) -> AsyncOpenAI:
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
@@ -317,10 +334,11 @@ class OpenAIModel:
         # The SDK retries every 408, 409, 429 and 5xx twice unless told not to: a server that ran out of memory would
         # be hit three times before anybody knew. A loopback address is not reached through a proxy, and plain HTTP
         # needs no certificates, whose loading takes 100 ms of CPU.
-        timeout = Timeout(self._timeout, connect=min(CONNECT_SECONDS, self._timeout))
+        seconds = self._limits.total
+        timeout = Timeout(seconds, connect=min(CONNECT_SECONDS, seconds))
         plain: dict[str, Any] = {"verify": False, "follow_redirects": False} if self._url.startswith("http://") else {}
         return AsyncOpenAI(
-            api_key="none" if self._key is None else self._key.reveal(),
+            api_key="none" if self._ring is None else self._ring.current.reveal(),
             base_url=self._url,
             max_retries=0,
             default_headers=self._headers,
@@ -335,18 +353,9 @@ def _transport_errors() -> tuple[type[Exception], ...]:
     return tuple(error for m in modules if m is not None for error in (m.HTTPError, m.StreamError))
 
 
-def _answer(raw: object, fail: Callable[[Failure], ModelError]) -> object:
-    """The answer, unless it reports an error after all, which it may with status 200."""
-    if isinstance(raw, str):
-        try:
-            raw = cast("object", json.loads(raw))
-        except ValueError:
-            raise fail(Failure(FailureKind.ServerError, detail=f"the answer is no JSON: {raw[:200]!r}")) from None
-    if isinstance(raw, Mapping):
-        answer = cast("Mapping[str, Any]", raw)
-        if answer.get("error") or (answer.get("object") == "error" and not answer.get("choices")):
-            raise fail(classify(status=_status(answer), body=answer))
-    return cast("object", raw)
+def _authorized(key: ApiKey | None) -> Any:  # Any: the SDK's private type of options
+    """The key of this request: a ring's changes, the client's stays."""
+    return {} if key is None else {"headers": {"Authorization": f"Bearer {key.reveal()}"}}
 
 
 def _status(answer: Mapping[str, Any]) -> int:

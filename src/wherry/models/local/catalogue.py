@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from wherry.errors import CatalogueError, ModelNotConfigured
+from wherry.errors import CatalogueError, ConfigurationError, ModelNotConfigured
 
 GIGABYTE = 1_000_000_000
 
@@ -108,9 +108,27 @@ def entry(name: str) -> CatalogueEntry:
 
 
 def models_folder() -> Path:
-    """Where downloaded models are kept: in the user's data folder."""
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "wherry" / "models"
+    """Where downloaded models are kept: in the user's data folder.
+
+    Raises:
+        ConfigurationError: The user has no home folder, as in a container that runs under an arbitrary user id.
+    """
+    return user_folder("XDG_DATA_HOME", ".local/share") / "models"
+
+
+def user_folder(variable: str, usual: str) -> Path:
+    """wherry's own folder where `variable` says, else in `usual` below the home folder.
+
+    Raises:
+        ConfigurationError: The user has no home folder, and the variable is not set.
+    """
+    base = os.environ.get(variable)
+    try:
+        return (Path(base) if base else Path.home() / usual) / "wherry"
+    except RuntimeError:
+        raise ConfigurationError(
+            "this user has no home folder", hint=f"set {variable} to a folder, or the variable HOME"
+        ) from None
 
 
 def path(name: str) -> Path | None:

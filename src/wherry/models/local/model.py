@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from wherry.errors import ConfigurationError, MissingExtra, ModelError, ModelNotConfigured
+from wherry.errors import ConfigurationError, MissingExtra, ModelError, ModelNotConfigured, WherryError
+from wherry.messages import canonical, digest
 from wherry.models.families import family_of
 from wherry.models.local.catalogue import catalogue, choose, entry, free_memory, gigabytes
 from wherry.models.local.catalogue import path as path_of
@@ -38,6 +39,7 @@ from wherry.models.protocol import ModelDelta, ModelProfile, ModelReply, ModelRe
 if TYPE_CHECKING:
     from wherry.models.openai import OpenAIModel
 
+HEALTH_SECONDS = 5.0
 USUAL_CONTEXT = 8192
 SMALLEST_CONTEXT = 512
 
@@ -99,7 +101,7 @@ class LocalModel:
                 slots=slots,
                 threads=threads or cpu_count(),
                 save_memory=_is_tight(info.size),
-                slot_folder=_made(prefix_folder(info.path, context)) if keep_prefixes else None,
+                slot_folder=_prefixes(info.path, context) if keep_prefixes else None,
             )
         )
         self._lock = threading.Lock()
@@ -114,6 +116,10 @@ class LocalModel:
             control_tokens=(*family.control_tokens, *CONTROL_TOKENS),
             worked_examples=WORKED_EXAMPLES if worked_examples is None else worked_examples,
             last_value_answers=True,
+            backend=f"{info.path} ({context} x {slots})",
+            tokens_in_flight=context * slots,
+            slots=slots,
+            variant=digest(canonical(self._settings))[:16],
         )
 
     @property
@@ -139,6 +145,15 @@ class LocalModel:
         """
         await self._ready()
         return self._profile
+
+    async def healthy(self) -> bool:
+        """Whether the child process is up and the model loaded; starts it again if it is not."""
+        self._server.hold(self)
+        try:
+            await asyncio.wait_for(self._server.ready(), HEALTH_SECONDS)
+        except (WherryError, TimeoutError):
+            return False  # a start that takes longer goes on, and is asked about again
+        return True
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """The whole reply. With tools in the request, calls are read out of it.
@@ -226,7 +241,9 @@ class LocalModel:
             raise await self._explained(failure)
 
     async def _explained(self, error: ModelError) -> ModelError:
-        """A lost connection to a server that died is told as that."""
+        """A lost connection to a server that died is told as that, and what to do about a full window."""
+        if error.kind == "ContextOverflow":
+            error.hint = f"give it a larger window, LocalModel(context=...), which is {self._profile.window} now"
         if error.kind != "ConnectionLost":
             return error
         death = await asyncio.to_thread(self._server.death, wait=1.0)
@@ -288,11 +305,12 @@ def _file(path: str | os.PathLike[str] | None) -> tuple[GGUFInfo, str]:
     return info, info.path.stem
 
 
-def _made(folder: Path) -> Path | None:
-    """The folder, made if need be; None where nothing can be written."""
+def _prefixes(model: Path, context: int) -> Path | None:
+    """The folder for the beginnings of prompts, made if need be; None where nothing can be written."""
     try:
+        folder = prefix_folder(model, context)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, ConfigurationError):
         return None
     return folder
 

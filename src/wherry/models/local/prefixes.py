@@ -15,6 +15,7 @@ from typing import Any
 
 from wherry.messages import Message, digest
 from wherry.models.chat_completions import wire_message
+from wherry.models.local.catalogue import user_folder
 from wherry.models.local.server import Endpoint
 
 MOST_BYTES = 1_000_000_000
@@ -24,14 +25,13 @@ WORTH_CHARS = 500
 
 def prefix_folder(model: Path, context: int) -> Path:
     """Where the beginnings of one model's prompts are kept. Another file, context or llama.cpp is another folder."""
-    base = os.environ.get("XDG_CACHE_HOME")
     stat = model.stat()
     try:
         build = version("xllamacpp")
     except PackageNotFoundError:  # a build of one's own, without metadata
         build = ""
     name = digest(f"{model}|{stat.st_size}|{stat.st_mtime_ns}|{context}|{build}".encode())[:16]
-    return (Path(base) if base else Path.home() / ".cache") / "wherry" / "prefixes" / name
+    return user_folder("XDG_CACHE_HOME", ".cache") / "prefixes" / name
 
 
 async def warm(endpoint: Endpoint, folder: Path, slot: int, beginning: Sequence[Message]) -> None:
