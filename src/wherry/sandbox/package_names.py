@@ -69,6 +69,11 @@ class Requirement:
     """What is imported in advance; None: whatever the distribution brings."""
 
     @property
+    def versioned(self) -> bool:
+        """Whether certain versions were asked for."""
+        return any(sign in self.specifier for sign in "<>=!~")
+
+    @property
     def distribution(self) -> str:
         """The distribution's name in its normal form."""
         found = _NAME.match(self.specifier)

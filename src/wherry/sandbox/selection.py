@@ -27,6 +27,10 @@ def get_sandbox(name: str = "auto", *, limits: SandboxLimits | None = None, pack
         ConfigurationError: no tier has that name, or a package's name is none.
     """
     limits = limits or SandboxLimits()
+    if name == "wasm":
+        from .wasm import wasm_sandbox
+
+        return wasm_sandbox(limits, packages)
     if name != "auto" and name not in TIERS:
         raise ConfigurationError(f"no sandbox tier is named {name!r}", hint=f"one of: auto, {', '.join(TIERS)}")
     found = package_set(packages)

@@ -203,8 +203,8 @@ def _wrap_datetime(now: Callable[[], int]) -> None:
     dictionary. `date.today` and `datetime.today` ask `time.time`.
     """
     try:
-        import ctypes
-    except ImportError:  # no such module in WebAssembly
+        from ctypes import py_object, pythonapi
+    except ImportError:  # not to be had in WebAssembly
         return
 
     def at(cls: Any, zone: datetime.tzinfo | None) -> Any:
@@ -221,4 +221,4 @@ def _wrap_datetime(now: Callable[[], int]) -> None:
     for name, function in (("now", current), ("utcnow", universal)):
         function.__name__, function.__qualname__ = name, f"datetime.{name}"
         methods[name] = classmethod(function)
-    ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.datetime))
+    pythonapi.PyType_Modified(py_object(datetime.datetime))

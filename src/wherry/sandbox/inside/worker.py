@@ -37,14 +37,21 @@ for _shown in (ToolError, SnippetTimeout, FinalAnswer):
     _shown.__module__ = "builtins"
 
 
-def serve(descriptor: int, *, stdout_bytes: int, packages: tuple[str, ...]) -> NoReturn:
-    """Run snippets until the host hangs up."""
+def serve(source: int | Channel, *, stdout_bytes: int, packages: tuple[str, ...]) -> NoReturn:
+    """Run snippets until the host hangs up.
+
+    Args:
+        source: the way to the host: a socket's descriptor, or what else carries frames.
+        stdout_bytes: what is kept of a snippet's output.
+        packages: modules beyond the standard library that can be imported here.
+    """
     # Functions look builtins up where their module says: a snippet that replaces `isinstance` must not reach this file.
     builtins.__dict__["ToolError"] = ToolError
     for module in (sys.modules[__name__], arrays, compiling, decoding, determinism, encoding, tracebacks):
         module.__dict__["__builtins__"] = dict(vars(builtins))
     determinism.install()
-    worker = Worker(Channel(descriptor, Interrupts()), stdout_bytes, packages)
+    channel = Channel(source, Interrupts()) if isinstance(source, int) else source
+    worker = Worker(channel, stdout_bytes, packages)
     while True:
         worker.step()
 
@@ -66,7 +73,7 @@ class Worker:
         self.calls = 0
         self.final = False
         self.trouble = ""
-        self.spare: mmap.mmap | None = mmap.mmap(-1, _SPARE)
+        self.spare = _spare()
 
     def step(self) -> None:
         with self.channel.lock:  # a thread left over from the last snippet may still wait for its tool's answer
@@ -157,10 +164,7 @@ class Worker:
         error.__traceback__ = None  # lets go of the frames, and with them of what filled the memory
         if kind == "memory":
             text += ": the memory limit was reached; variables are kept, free what is large with `del`"
-            try:
-                self.spare = mmap.mmap(-1, _SPARE)
-            except (MemoryError, OSError):
-                self.spare = None
+            self.spare = _spare()
         return {"kind": kind, "error": text}
 
     def _final_answer(self, value: object = None, **named: object) -> NoReturn:
@@ -206,6 +210,13 @@ class Worker:
         if "error" in answer:
             raise ToolError(answer["error"])
         return answer["value"]
+
+
+def _spare() -> mmap.mmap | None:
+    try:
+        return mmap.mmap(-1, _SPARE)
+    except (MemoryError, OSError):  # there is none left, or, in WebAssembly, no such call
+        return None
 
 
 def _write_file(message: dict[str, Any]) -> None:
