@@ -106,7 +106,7 @@ class TokenCounter:
         """Tokens of a message with all that the chat template puts around it."""
         template, count = self._template, self._text
         total = template.message + count(message.content)
-        if message.name is not None:
+        if message.name is not None and (message.role != "tool" or not template.known):
             total += count(message.name) + 1
         if message.role == "tool":
             total += template.tool_result

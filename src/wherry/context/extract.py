@@ -20,7 +20,10 @@ _COMMON = re.compile(
     re.IGNORECASE,
 )
 _MOST_TERMS = 40
-_LONG, _SHORT = 140, 56
+_LONGEST, _SHORTEST = 140, 40
+"""Characters of a head."""
+_CALL_TOKENS, _CHARACTERS = 14, 3.5
+"""Of a usual call without its result, and to a token of usual text: a guess, by which heads are made."""
 _CALL, _AROUND, _MOST_PLACES = 120, 40, 3
 _READ = 20_000
 """Characters of a message that are looked through."""
@@ -54,14 +57,15 @@ class Extract:
     def __init__(self, terms: Sequence[str]) -> None:
         self._pattern = re.compile("|".join(re.escape(term) for term in terms)) if terms else None
 
-    def lines(self, groups: Iterable[Group], *, short: bool = False) -> list[tuple[str, bool]]:
+    def lines(self, groups: Sequence[Group], room: int) -> list[tuple[str, bool]]:
         """Lines, oldest first, each with whether the task names something in it.
 
         Args:
             groups: The turns.
-            short: Shorter heads, where there are many.
+            room: Tokens that all of them should about take: where there are many, heads are shorter.
         """
-        head = _SHORT if short else _LONG
+        lines = sum(max(len(group.entries) // 2, 1) for group in groups)
+        head = max(_SHORTEST, min(_LONGEST, int((room / lines - _CALL_TOKENS) * _CHARACTERS)))
         return [line for group in groups for line in self._turn(group, head)]
 
     def _turn(self, group: Group, head: int) -> Iterator[tuple[str, bool]]:
@@ -98,7 +102,7 @@ class Extract:
             return who, self.names(who)
         text = content[:head] if len(content) <= head else content[:head] + "..."
         around = self._around(content, head)
-        if around and head == _SHORT:
+        if around and head < _LONGEST:
             return _flat(f"{who} ...{'... ...'.join(around)}..."), True
         said = _flat(f"{who} {text}")
         return _flat(said + "".join(f" ...{part}..." for part in around)), bool(around) or self.names(said)

@@ -1,6 +1,7 @@
 """What the messages of a window take together, kept as sums: no step counts anything twice.
 
-With the model's own tokenizer the counts stand, corrected by the largest recent ratio to what the server reports. An
+With the model's own tokenizer the counts stand, corrected by the largest recent ratio to what the server reports; and
+what a report is under the count is taken off for as long as requests only grow, since it says nothing of each part. An
 estimating counter is far above the truth for most texts, so there a report settles them: what the server has counted
 is taken at its word, and only what it has not seen yet at the estimate. That keeps the sum an upper bound for whatever
 kind of text comes next, which one ratio for all of them would not.
@@ -16,7 +17,10 @@ from wherry.context.counting import MOST_RATIO, TokenCounter
 from wherry.context.groups import Entry
 
 _FAR_UNDER = 0.5
-"""A report below this share of an exact count means that the server cut the prompt."""
+"""A report below this share of an exact count means that the server cut the prompt; one that grew by less than this
+share of what was added to the prompt as well."""
+_GROWTH = 64
+"""Tokens that a prompt has to grow by before that is looked at."""
 _MOST_CHARACTERS = 16
 """A report below an estimate's sixteenth cannot be true."""
 _SHARED = 1.1
@@ -44,15 +48,18 @@ class Ledger:
         """Part of a request, but not yet settled by a report."""
         self._counted: int | None = None
         """What the request took that no report has come for yet."""
-        self._reported: int | None = None
-        """The last report, while requests only grow."""
+        self._reported: tuple[int, int] | None = None
+        """The last report, and what was counted for it, while requests only grow."""
+        self._surplus = 0
+        """What the last report is under the count, while requests only grow."""
 
     def set_head(self, *, system: int | None = None, tools: int | None = None, task: int | None = None) -> None:
         """What the pinned parts take; what the server said of them before is void."""
         self.system = self.system if system is None else system
         self.tools = self.tools if tools is None else tools
         self.task = self.task if task is None else task
-        self._head_settled = self._reported = None
+        self._head_settled = None
+        self._changed()
 
     def add(self, entry: Entry) -> None:
         """Take in a message that is not pinned."""
@@ -70,7 +77,12 @@ class Ledger:
                 self._settled -= entry.settled
         self._fresh = [entry for entry in self._fresh if id(entry) not in gone]
         self._asked = [entry for entry in self._asked if id(entry) not in gone]
+        self._changed()
+
+    def _changed(self) -> None:
+        """The next request does not begin with the one before."""
         self._reported = None
+        self._surplus = 0
 
     def cost(self, entry: Entry) -> int:
         """What a message takes."""
@@ -84,7 +96,7 @@ class Ledger:
 
     def total(self) -> int:
         """What the next request's messages and tools take."""
-        return self.pinned() + self._settled + self.counter.scaled(self._raw)
+        return self.pinned() + self._settled + self.counter.scaled(self._raw) - self._surplus
 
     @property
     def settled(self) -> bool:
@@ -111,15 +123,26 @@ class Ledger:
         raw = self._head_raw() + self._raw + self._settled
         if reported <= 0 or reported > max(raw, counted) * MOST_RATIO:
             return counted, "nonsense"
-        shrunk = self._reported is not None and reported < self._reported
-        if shrunk or (self.counter.exact and reported < counted * _FAR_UNDER):
+        if self._is_cut(counted, raw, reported):
             return counted, "cut"
-        self._reported = reported
+        self._reported = reported, raw
         if self.counter.exact:
             self.counter.report(raw, reported)
+            self._surplus = 0
+            self._surplus = max(self.total() - reported, 0)
         else:
             self._settle(reported)
         return counted, "fine"
+
+    def _is_cut(self, counted: int, raw: int, reported: int) -> bool:
+        exact = self.counter.exact
+        if exact and reported < counted * _FAR_UNDER:
+            return True
+        if self._reported is None:
+            return False
+        before, raw_before = self._reported
+        grown = raw - raw_before
+        return reported < before or (exact and grown >= _GROWTH and reported - before < grown * _FAR_UNDER)
 
     def _settle(self, reported: int) -> None:
         batch, self._asked = self._asked, []

@@ -24,8 +24,6 @@ _MOST_FAILURES = 2
 
 _LEAST_SHARE = 96
 """Tokens that an extract may add where the cap allows: less than that says nothing."""
-_USUAL_LINE = 20
-"""Tokens of a message's part in a line with a long head: where there would be more, heads are short."""
 _LEAST_MERGED = 64
 """Tokens: for less room no model is asked to merge."""
 
@@ -58,14 +56,20 @@ class Summary:
 
     def most(self, cap: int) -> int:
         """Tokens that the message takes at most after another `fold`."""
-        return min(cap, max(self._frame, self._size(self._lines)) + self._share(cap))
+        share = self._share(cap)
+        old = sum(line.tokens for line in self._lines)
+        if self._is_full(cap):
+            room = max(cap - self._frame - share, 0)
+            old = max(room // 3, min(sum(line.tokens for line in self._lines if line.named), room * 2 // 3))
+        return min(cap, self._frame + old + share)
+
+    def _is_full(self, cap: int) -> bool:
+        """Whether the older lines have to be made fewer before others can be added."""
+        return self._frame + sum(line.tokens for line in self._lines) + self._share(cap) > cap
 
     def _share(self, cap: int) -> int:
         """What one compaction may add. Facts are worth more room than heads of results."""
         return max(cap // 4, min(cap // 2, _LEAST_SHARE)) if self._asking is None else cap // 2
-
-    def _size(self, lines: Sequence[Line]) -> int:
-        return self._frame + sum(line.tokens for line in lines)
 
     async def fold(self, groups: Sequence[Group], cap: int) -> str:
         """Take groups in; `cap` is what the message may take.
@@ -75,11 +79,9 @@ class Summary:
         """
         share = self._share(cap)
         new, how = await self._found(groups, share)
-        new = self._kept(new, share, named_share=1)
-        size = sum(line.tokens for line in new)
-        if self._size(self._lines) + size > cap:
-            self._lines = await self._fewer(cap - self._frame - size)
-        self._lines += new
+        if self._is_full(cap):
+            self._lines = await self._fewer(max(cap - self._frame - share, 0))
+        self._lines += self._kept(new, share, named_share=1)
         return how
 
     async def _found(self, groups: Sequence[Group], share: int) -> tuple[list[Line], str]:
@@ -93,9 +95,8 @@ class Summary:
             else:
                 self._failures = 0
                 return [self._line(fact) for fact in facts], "summary"
-        many = sum(len(group.entries) for group in groups) * _USUAL_LINE > share
         # No token is left to escape in cuts of escaped texts.
-        found = self._extract.lines(groups, short=many)
+        found = self._extract.lines(groups, share)
         return [Line(f"- {text}", self._counter.text(text) + 3, named) for text, named in found], how
 
     async def _fewer(self, room: int) -> list[Line]:
@@ -130,7 +131,7 @@ class Summary:
             return None
         room = cap
         for _ in range(6):
-            if self._size(self._lines) > room:
+            if self._frame + sum(line.tokens for line in self._lines) > room:
                 self._lines = self._kept(self._lines, room - self._frame)
             # The note stands last: it changes more often than the lines do.
             note = [f"[{self._left_out} more lines left out]"] if self._left_out else []

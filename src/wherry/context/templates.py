@@ -34,6 +34,8 @@ class ChatTemplate:
     """Whether JSON may be rendered with other than ASCII as \\uXXXX, which takes far more tokens."""
     indent: int | None = None
     """How the template indents a tool's JSON."""
+    known: bool = True
+    """Whether it is known that a tool's name does not stand at its result."""
 
 
 # Qwen2.5's template, counted: 5 a message, 11 more around a tool's result, 87 for the instructions on tools. Qwen3's is
@@ -58,6 +60,6 @@ TEMPLATES: dict[str, ChatTemplate] = {
 }
 
 UNKNOWN = ChatTemplate(
-    None, message=16, tool_result=24, tool_call=28, call_ids=True, request=64, tools=250, tool=16, indent=4
+    None, message=16, tool_result=24, tool_call=28, call_ids=True, request=64, tools=250, tool=16, indent=4, known=False
 )
 """For a model of which nothing is known."""
