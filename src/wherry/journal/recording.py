@@ -65,6 +65,8 @@ class Journal:
 
     def tell(self, event: Event) -> list[tuple[Subscriber, Exception]]:
         """Tell all subscribers of an event; those that raised are dropped and returned."""
+        if not self._subscribers:
+            return []
         failed: list[tuple[Subscriber, Exception]] = []
         for fn in self._subscribers:
             try:
