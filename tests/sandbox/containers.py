@@ -11,11 +11,12 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -40,6 +41,22 @@ class Engine:
     host: str
     """What DOCKER_HOST is to be."""
     image: str = IMAGE
+
+    def run_own(
+        self, program: Sequence[str], *, user: int, timeout: float, mounts: Sequence[Path] = (), **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Python in a container that has this checkout and its packages, read-only, and nothing else of ours.
+
+        As a pod is: no network, no capability that a container has not by default, namespaces refused.
+        """
+        checkout = Path(__file__).parents[2]
+        packages = sysconfig.get_paths()["purelib"]
+        path = f"{checkout / 'src'}:{packages}"
+        volumes = [f"--volume={folder}:{folder}:ro" for folder in (checkout, packages, *mounts)]
+        places = ["--tmpfs=/tmp:rw,exec,mode=1777,size=2g"]
+        where = ["--network=none", f"--user={user}", f"--env=PYTHONPATH={path}", "--env=HOME=/home/agent"]
+        where += [f"--env={name}={value}" for name, value in environment.items()]
+        return self.call("run", "--rm", *where, *volumes, *places, self.image, "python3", *program, timeout=timeout)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -127,10 +144,11 @@ def _write_image(sink: IO[bytes]) -> None:
         for name in ("tmp", "home/agent", "root", "proc", "sys", "dev", "etc", "run", "var", "usr/local/bin"):
             _folder(tar, name, made)
         _text(tar, "etc/passwd", _PASSWD)
+        _copy(tar, Path("/etc/ld.so.cache"), made)  # ctypes finds libraries by it
         _text(tar, "etc/group", f"root:x:0:\nagent:x:{AGENT}:\nnogroup:x:65534:\n")
         python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
         stdlib = Path(os.__file__).resolve().parent
-        programs = [python, Path("/bin/sh"), Path("/bin/sleep")]
+        programs = [python, Path("/bin/sh"), Path("/bin/sleep"), Path("/sbin/ldconfig")]
         libraries = _libraries([*programs, *stdlib.glob("lib-dynload/*.so")])
         for path in [*programs, *libraries, *(path for path in sorted(stdlib.rglob("*")) if _wanted(path, stdlib))]:
             _copy(tar, path, made)
@@ -173,7 +191,7 @@ def _folder(tar: tarfile.TarFile, name: str, made: set[str]) -> None:
         if above not in made:
             made.add(above)
             info = tarfile.TarInfo(above)
-            info.type, info.mode = tarfile.DIRTYPE, 0o1777 if above == "tmp" else 0o755
+            info.type, info.mode = tarfile.DIRTYPE, 0o1777 if above in ("tmp", "run") else 0o755
             if above == "home/agent":
                 info.uid = info.gid = AGENT
             tar.addfile(info)

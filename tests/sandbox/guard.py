@@ -1,8 +1,8 @@
 """The guard that the abuse cases run in: a host process with everything that an attacker would like to reach.
 
 Run as `python guard.py CASES.json root|user TIER [ID,ID...]`; it moves itself into mount, pid and net namespaces of its
-own, so that a case that gets out of the sandbox finds decoys and not the machine. Prints one JSON line a case:
-`{"id", "broken": [...]}`.
+own, so that a case that gets out of the sandbox finds decoys and not the machine. With GUARDED=container it is in a
+container already, and is what it was started as. Prints one JSON line a case: `{"id", "broken": [...]}`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ reached: list[str] = []
 
 
 def build() -> None:
-    """As root in new namespaces: the decoys."""
+    """The decoys."""
+    contained = os.environ["GUARDED"] == "container"
     os.environ.clear()
     os.environ.update(OPENAI_API_KEY="DECOY-ENVKEY-42", PATH="/usr/bin:/bin", HOME=str(HOME), LANG="C.UTF-8")
-    _cover("/home", "/tmp", "/run")
-    subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=False) if shutil.which("ip") else _loopback_up()
+    if not contained:
+        _cover("/home", "/tmp", "/run")
+        subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True)
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=False) if shutil.which("ip") else _loopback_up()
     (HOME / ".ssh").mkdir(parents=True)
     (HOME / "app").mkdir()
     (HOME / ".ssh/id_rsa").write_text("DECOY-SSHKEY-1a2b\n")
@@ -89,7 +91,7 @@ def _inside(path: Path, folders: Iterable[str]) -> bool:
 
 
 def become(user: str) -> None:
-    if user == "user":
+    if user == "user" and os.getuid() == 0:
         for path in [HOME, *HOME.rglob("*"), Path("/run/decoy")]:
             os.chown(path, SERVICE_USER, SERVICE_USER)
         os.setgroups([])
@@ -221,7 +223,7 @@ async def judge(sandbox: Any, case: dict[str, Any], processes: Processes, victim
         broken.add("no_drop")
     if seconds > WALL_SECONDS + SLACK_SECONDS:
         broken.add("within_wall")
-    await asyncio.sleep(0.25)  # by then the session that takes the place of this one in the reserve is made
+    await asyncio.sleep(0.05)  # by then the session that takes the place of this one in the reserve is made
     ticks = processes.ticks()
     await asyncio.sleep(0.25)  # not a wait for something to happen: what is measured is that nothing does
     if (processes.ticks() - ticks) / os.sysconf("SC_CLK_TCK") > 0.08 * 0.25 + 0.011:
@@ -282,32 +284,29 @@ async def sweep(cases: list[dict[str, Any]], tier: str) -> None:
     print(json.dumps({"id": "after close", "broken": ["no_leftover"] if left else []}), flush=True)
 
 
+def choose(cases: Path) -> list[dict[str, Any]]:
+    code = json.loads(cases.read_text())
+    chosen = sys.argv[4].split(",") if len(sys.argv) > 4 else None
+    return [case for case in code if chosen is None or case["id"] in chosen]
+
+
 def main() -> None:
     cases, user, tier = sys.argv[1:4]
-    if os.environ.get("GUARDED") != "1":
-        code = json.loads(Path(cases).read_text())
-        chosen = sys.argv[4].split(",") if len(sys.argv) > 4 else None
-        kept = [case for case in code if chosen is None or case["id"] in chosen]
+    guarded = os.environ.get("GUARDED")
+    if guarded is None:
+        kept = choose(Path(cases))
         read, write = os.pipe()
         with os.fdopen(write, "w") as file:
             threading.Thread(target=lambda: (file.write(json.dumps(kept)), file.close())).start()
             environment = {"GUARDED": "1", "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
-            command = [
-                "unshare",
-                "-m",
-                "-p",
-                "-n",
-                "-f",
-                "--kill-child",
-                sys.executable,
-                __file__,
-                str(read),
-                user,
-                tier,
-            ]
+            command = ["unshare", "-m", "-p", "-n", "-f", "--kill-child"]
+            command += [sys.executable, __file__, str(read), user, tier]
             raise SystemExit(subprocess.run(command, env=environment, pass_fds=[read], check=False).returncode)
-    with os.fdopen(int(cases)) as file:
-        kept = json.load(file)
+    if guarded == "container":
+        kept = choose(Path(cases))
+    else:
+        with os.fdopen(int(cases)) as file:
+            kept = json.load(file)
     build()
     become(user)
     listen()
