@@ -178,6 +178,29 @@ def show(
     _end(context, body, store=store, as_json=as_json)
 
 
+@app.command()
+def fit(
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A GGUF file, a folder with config.json, or an embedded model's name."),
+    ],
+    ctx: Annotated[int, typer.Option("--ctx", min=1, metavar="TOKENS", help="Of one request, reply included.")] = 8192,
+    parallel: Annotated[int, typer.Option("--parallel", min=1, metavar="N", help="Requests at the same time.")] = 1,
+    cache_type: Annotated[str, typer.Option("--cache-type", metavar="TYPE", help="f16, q8_0, q4_0, ...")] = "f16",
+    as_json: Json = False,
+) -> None:
+    """Say how much memory a model takes and whether this machine has it; exit code 1 if not. Loads nothing."""
+
+    def body() -> Exit:
+        from wherry.cli.fitting import print_fit
+        from wherry.doctor.need import Setting
+
+        return print_fit(model, Setting(ctx, slots=parallel, cache_type=cache_type), as_json=as_json)
+
+    _end(context, body, as_json=as_json)
+
+
 @models.command("list")
 def list_models(context: typer.Context, as_json: Json = False) -> None:
     """List the embedded models: what they want, and which are here."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
@@ -25,6 +26,21 @@ _BLOCKS: Final = {
 _MOST_COUNTED = 10_000_000
 """More entries than any real file has: numbers beyond are noise, not lengths."""
 _MOST_DIMENSIONS = 4
+_MOST_KEPT = 4096
+"""Longest array of numbers that is kept: what a model says of each of its layers, not a vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One array of weights."""
+
+    name: str
+    shape: Sequence[int]
+    """The length of a row first."""
+    kind: int
+    """The number of its type in the ggml project's `enum ggml_type`."""
+    size: int
+    """Bytes; 0 where the type is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,13 @@ class GGUFInfo:
     context_length: int | None
     """Tokens that the model was trained for."""
     chat_template: str | None
+    metadata: Mapping[str, Any]  # Any: numbers, texts, truth values
+    """All that the file says, without the keys of the vocabulary."""
+    tensors: Sequence[Tensor]
+
+    def about(self, key: str) -> Any:  # Any: as in `metadata`
+        """What the file says under its architecture's name; None when it says nothing."""
+        return self.metadata.get(f"{self.architecture}.{key}")
 
 
 class _Reader:
@@ -64,14 +87,15 @@ class _Reader:
         self.at += size
         return text
 
-    def value(self, kind: int) -> Any:  # Any: whatever the file holds there; arrays are skipped
+    def value(self, kind: int) -> Any:  # Any: whatever the file holds there; None for a long array
         if kind == _STRING:
             return self.string()
         if kind == _ARRAY:
-            return self._skip_array()
+            return self._array()
         return self.scalar(_SCALARS[kind])
 
-    def _skip_array(self) -> None:
+    def _array(self) -> list[Any] | None:
+        """An array of a few numbers; any other is passed over."""
         kind = int(self.scalar("I"))
         length = self.count()
         if kind == _STRING:
@@ -84,9 +108,12 @@ class _Reader:
             self.at = at
         elif kind == _ARRAY:
             for _ in range(length):
-                self._skip_array()
+                self._array()
+        elif length <= _MOST_KEPT:
+            return [self.scalar(_SCALARS[kind]) for _ in range(length)]
         else:
             self.at += length * struct.calcsize("<" + _SCALARS[kind])
+        return None
 
 
 def read_gguf(path: Path) -> GGUFInfo:
@@ -119,7 +146,7 @@ def _read(path: Path, size: int, _changed: int) -> GGUFInfo:
         # Mapped, not read: the head grows with the vocabulary (2 to 12 MB), the weights behind it are not touched.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
-                metadata, end = _walk(data)
+                metadata, tensors, end = _walk(data)
             except (struct.error, ValueError, KeyError, OverflowError, RecursionError) as error:
                 raise ModelFileError(
                     f"{path} is cut short or damaged: its head (GGUF version {version}) cannot be read ({error})",
@@ -137,29 +164,34 @@ def _read(path: Path, size: int, _changed: int) -> GGUFInfo:
         name=str(metadata.get("general.name", path.stem)),
         context_length=window if isinstance(window, int) else None,
         chat_template=template if isinstance(template, str) else None,
+        metadata={key: value for key, value in metadata.items() if not key.startswith("tokenizer.")},
+        tensors=tensors,
     )
 
 
-def _walk(data: mmap.mmap) -> tuple[dict[str, Any], int]:
-    """The metadata (arrays as None), and where the file must end at the earliest."""
+def _walk(data: mmap.mmap) -> tuple[dict[str, Any], list[Tensor], int]:
+    """The metadata (long arrays as None), the tensors, and where the file must end at the earliest."""
     reader = _Reader(data)
     reader.at = 8
-    tensors, pairs = reader.count(), reader.count()
+    count, pairs = reader.count(), reader.count()
     metadata: dict[str, Any] = {}
     for _ in range(pairs):
         key = reader.string()
         metadata[key] = reader.value(int(reader.scalar("I")))
     last = 0
-    for _ in range(tensors):
-        reader.string()
+    tensors: list[Tensor] = []
+    for _ in range(count):
+        name = reader.string()
         dimensions = int(reader.scalar("I"))
         if dimensions > _MOST_DIMENSIONS:
             raise ValueError(f"a tensor of {dimensions} dimensions")
         shape = [int(reader.scalar("Q")) for _ in range(dimensions)]
         kind, offset = int(reader.scalar("I")), int(reader.scalar("Q"))
         elements, width = _BLOCKS.get(kind, (1, 0))
-        last = max(last, offset + prod(shape) // elements * width)
+        size = prod(shape) // elements * width
+        tensors.append(Tensor(name, tuple(shape), kind, size))
+        last = max(last, offset + size)
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
         raise ValueError(f"an alignment of {alignment!r}")
-    return metadata, -(-reader.at // alignment) * alignment + last
+    return metadata, tensors, -(-reader.at // alignment) * alignment + last
