@@ -32,6 +32,7 @@ params = xllamacpp.CommonParams()
 params.model.path = path
 params.n_ctx, params.n_parallel, params.kv_unified = context * slots, slots, False
 params.hostnames, params.port, params.ui, params.verbosity = ["127.0.0.1"], 0, False, 4
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
 params.no_extra_bufts, params.fit_params, params.warmup = not repack, False, False
 xllamacpp.Server(params)
 os._exit(0)
