@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wherry.agents import CodeAgent, RunResult, RunStatus, ToolCallingAgent
-    from wherry.context import ContextBudget
+    from wherry.context import ContextBudget, Knowledge
     from wherry.messages import Usage
     from wherry.models import (
         Cached,
@@ -34,6 +34,7 @@ _HOMES = {
     "ContextBudget": "wherry.context",
     "Fallback": "wherry.models",
     "FunctionModel": "wherry.models",
+    "Knowledge": "wherry.context",
     "Limits": "wherry.policy",
     "LiteLLMModel": "wherry.models",
     "LocalModel": "wherry.models.local",
@@ -55,6 +56,7 @@ __all__ = [
     "ContextBudget",
     "Fallback",
     "FunctionModel",
+    "Knowledge",
     "Limits",
     "LiteLLMModel",
     "LocalModel",

@@ -15,7 +15,7 @@ from wherry.agents import active, portal
 from wherry.agents.answers import AnswerRules, Check
 from wherry.agents.result import RunResult
 from wherry.agents.run import Order, Run
-from wherry.context import ContextBudget
+from wherry.context import ContextBudget, Knowledge
 from wherry.errors import ConfigurationError
 from wherry.journal import Event
 from wherry.messages import ToolSchema
@@ -34,7 +34,7 @@ class AgentOptions(TypedDict, total=False):
 
     name: str | None
     description: str | None
-    instructions: str | None
+    instructions: str | Knowledge | None
     managed_agents: Iterable[Agent]
     max_steps: int
     output_type: Any  # Any: types, annotations, whatever pydantic validates
@@ -67,7 +67,7 @@ class Agent(ABC):
         model: a model, or its name: `"local"`, `"openai/gpt-4o-mini"`, `"http://127.0.0.1:8080/v1#name"`.
         name: by which a manager calls this agent, and by which it stands in the journal.
         description: what a manager is told of it.
-        instructions: added to the system prompt.
+        instructions: added to the system prompt; a `Knowledge` where they are too long for one.
         managed_agents: agents that this one may call like tools; each needs a name and a description.
         max_steps: model calls that a run may take; then one last request without tools.
         output_type: any type that pydantic can validate; the answer is validated against it.
@@ -89,7 +89,7 @@ class Agent(ABC):
         *,
         name: str | None = None,
         description: str | None = None,
-        instructions: str | None = None,
+        instructions: str | Knowledge | None = None,
         managed_agents: Iterable[Agent] = (),
         max_steps: int = 20,
         output_type: Any = None,  # Any: types, annotations, whatever pydantic validates
@@ -106,6 +106,8 @@ class Agent(ABC):
         self.model = model
         self.name = name if name is None else check_name(name, "an agent")
         self.description = description
+        if not isinstance(cast("object", instructions), str | Knowledge | None):
+            raise ConfigurationError(f"instructions is {instructions!r}", hint="give a text, or a Knowledge(...)")
         self.instructions = instructions
         self.max_steps = _steps(max_steps)
         self.rules = AnswerRules(output_type, final_answer_checks)
@@ -130,12 +132,12 @@ class Agent(ABC):
         """Tools that can be called without being announced in the prompt."""
 
     @abstractmethod
-    def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile) -> str:
-        """The system prompt."""
+    def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile, instructions: str) -> str:
+        """The system prompt; `instructions` is what the agent's own come to in this run."""
 
     @abstractmethod
-    def native(self, schemas: Sequence[ToolSchema]) -> Sequence[ToolSchema]:
-        """The tools that go into a request."""
+    def native(self, schemas: Sequence[ToolSchema], window: int) -> Sequence[ToolSchema]:
+        """The tools that go into a request, for a model with a context of `window` tokens."""
 
     def check_order(self, order: Order) -> None:  # noqa: B027 - a kind of agent may have nothing to refuse
         """Refuse what this kind of agent cannot do, before anything is started."""

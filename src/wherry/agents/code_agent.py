@@ -85,16 +85,16 @@ class CodeAgent(Agent):
         # A function costs no tokens until a preview names it, so code agents are not told of it in advance.
         return (read_artifact,)
 
-    def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile) -> str:
+    def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile, instructions: str) -> str:
         role = "manager" if self.managed_agents else "code"
         return prompts.code_system(
             schemas,
             examples=profile.worked_examples.get(role, ""),
-            instructions=self.instructions or "",
+            instructions=instructions,
             answer=self.rules.schema,
         )
 
-    def native(self, schemas: Sequence[ToolSchema]) -> Sequence[ToolSchema]:
+    def native(self, schemas: Sequence[ToolSchema], window: int) -> Sequence[ToolSchema]:
         return ()
 
     async def act(self, run: Run, reply: ModelReply) -> Turn:

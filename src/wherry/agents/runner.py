@@ -14,6 +14,7 @@ import anyio
 from wherry.agents import prompts
 from wherry.agents.active import cancellable, in_session
 from wherry.agents.agent import Agent
+from wherry.agents.briefing import Briefing
 from wherry.agents.loop import play
 from wherry.agents.managed import delegate
 from wherry.agents.metering import pricing
@@ -128,12 +129,15 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
     _check_price(frame.account, profile)
     context = ToolContext(journal.run_id, agent.name or "agent", order.session, store)
     run: Run
+    briefing = Briefing(order.task, store=store, profile=profile, budget=agent.context)
+    await briefing.prepare(agent.instructions)
     toolbox = Toolbox(
         agent,
-        prompt=lambda schemas: agent.prompt(schemas, profile),
+        prompt=lambda schemas, instructions: agent.prompt(schemas, profile, instructions),
+        brief=briefing.text,
         delegate=lambda managed: delegate(lambda: run, managed),
         hidden=agent.hidden_tools(),
-        native=agent.native,
+        native=lambda schemas: agent.native(schemas, briefing.window),
     )
     toolbox.refresh()
     warnings: list[str] = []
@@ -143,6 +147,8 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
             warnings.append(payload["message"])
         journal.record(EventType(type), **payload)
 
+    for message in briefing.warnings:
+        record(EventType.WARNING, message=message, hint="the agent works without them")
     writer = agent.context.summarizer
     window = ContextWindow(
         profile=profile,

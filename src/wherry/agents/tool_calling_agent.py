@@ -12,12 +12,13 @@ from wherry.agents.acting import announce, perform, refuse
 from wherry.agents.agent import Agent, AgentOptions
 from wherry.agents.loop import Turn
 from wherry.agents.run import Order, Run
+from wherry.agents.toolbox import announced
 from wherry.errors import ConfigurationError
 from wherry.messages import Message, ToolCall, ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.models.tool_arguments import argument_error
 from wherry.tools import Tool
-from wherry.tools.builtin import final_answer_schema, read_artifact
+from wherry.tools.builtin import final_answer_schema
 from wherry.tools.builtin.excerpts import Excerpt
 
 CUT = "Your reply was cut off: it reached the most tokens a reply may have. Answer in fewer words, or call a tool."
@@ -51,13 +52,10 @@ class ToolCallingAgent(Agent):
         self.parallel_tools = parallel_tools
 
     def hidden_tools(self) -> Sequence[Tool]:
-        # Said in `native`, so that a model can read what was too large to be shown.
-        return (read_artifact,)
+        return ()
 
-    def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile) -> str:
-        return prompts.tools_system(
-            examples=profile.worked_examples.get("tools", ""), instructions=self.instructions or ""
-        )
+    def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile, instructions: str) -> str:
+        return prompts.tools_system(examples=profile.worked_examples.get("tools", ""), instructions=instructions)
 
     def check_order(self, order: Order) -> None:
         if order.files:
@@ -66,10 +64,10 @@ class ToolCallingAgent(Agent):
                 hint="give their contents as `inputs`, or use a CodeAgent",
             )
 
-    def native(self, schemas: Sequence[ToolSchema]) -> Sequence[ToolSchema]:
+    def native(self, schemas: Sequence[ToolSchema], window: int) -> Sequence[ToolSchema]:
         own = {schema.name for schema in schemas}
-        extra = () if "read_artifact" in own else (read_artifact.schema,)
-        return (*schemas, *extra, final_answer_schema(self.rules.schema))
+        readers = (tool.schema for tool in announced(window) if tool.name not in own)
+        return (*schemas, *readers, final_answer_schema(self.rules.schema))
 
     def check_model(self, profile: ModelProfile) -> None:
         if not profile.native_tools:

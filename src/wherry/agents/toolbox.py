@@ -9,14 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from wherry.context import Knowledge
+from wherry.context.recall import recall
 from wherry.errors import ConfigurationError
 from wherry.messages import Message, ToolSchema, canonical, digest
 from wherry.tools import Tool, check_name, to_tool
+from wherry.tools.builtin import read_artifact, search_artifact
 
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
 
-Prompt = Callable[[Sequence[ToolSchema]], str]
+Prompt = Callable[[Sequence[ToolSchema], str], str]
+"""`prompt(schemas, instructions)`: the system prompt."""
+
+READERS: tuple[Tool, ...] = (read_artifact, search_artifact, recall)
+"""By these an agent reads what was too large to be shown, or was folded away. They can always be called."""
+SMALL_WINDOW = 8_192
+"""Tokens. In a smaller window `search_artifact` is not announced: `recall` finds what stands in artifacts too."""
+
+
+def announced(window: int) -> tuple[Tool, ...]:
+    """The readers whose schemas go into a request.
+
+    The same ones from the first request of a run to its last, whether anything was set aside yet or not. A schema that
+    came in later would change the beginning of the prompt, where every chat template has the tools: the prompt cache
+    of everything behind it would be lost in mid-run, and a local server would read it all again (a minute for 4,000
+    tokens on two cores). From the start they cost some 90 tokens each, once.
+    """
+    return tuple(tool for tool in READERS if window >= SMALL_WINDOW or tool is not search_artifact)
 
 
 class Toolbox:
@@ -27,14 +47,16 @@ class Toolbox:
         agent: Agent,
         *,
         prompt: Prompt,
+        brief: Callable[[str | Knowledge | None], str],
         delegate: Callable[[Agent], Tool],
         hidden: Sequence[Tool],
         native: Callable[[Sequence[ToolSchema]], Sequence[ToolSchema]],
     ) -> None:
         self._agent = agent
         self._prompt = prompt
+        self._brief = brief
         self._delegate = delegate
-        self._hidden = {tool.name: tool for tool in hidden}
+        self._hidden = {tool.name: tool for tool in (*READERS, *hidden)}
         self._native_of = native
         self._seen: tuple[object, ...] | None = None
         self._made: dict[int, tuple[object, Tool]] = {}
@@ -57,7 +79,8 @@ class Toolbox:
             ConfigurationError: something in them is no tool, or two things have one name.
         """
         tools, agents = self._agent.tools, self._agent.managed_agents
-        seen = (*tools.items(), None, *agents.items(), self._agent.instructions)
+        instructions = self._agent.instructions
+        seen = (*tools.items(), None, *agents.items(), instructions)
         if seen == self._seen:
             return False
         visible: dict[str, Tool] = {}
@@ -71,6 +94,8 @@ class Toolbox:
             visible[check_name(name, "a managed agent")] = self._made_once(
                 agent, lambda agent=agent: self._delegate(agent)
             )
+        if isinstance(instructions, Knowledge):
+            visible.setdefault(instructions.search.name, instructions.search)
         schemas = [_named(tool.schema, name) for name, tool in visible.items()]
         self.before = self.digests if self._seen is not None else None
         self.digests = {schema.name: digest(canonical(schema.to_json())) for schema in schemas}
@@ -78,7 +103,7 @@ class Toolbox:
         self.agents = frozenset(agents)
         self.native = tuple(self._native_of(schemas))
         self.digest = digest(canonical(self.digests))
-        self.system = Message("system", self._prompt(schemas))
+        self.system = Message("system", self._prompt(schemas, self._brief(instructions)))
         self._seen = seen
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from wherry.context.budget import DEFAULT_WINDOW, ContextBudget
 from wherry.context.counting import TokenCounter
 from wherry.context.escape import escape
+from wherry.context.knowledge import Knowledge
 from wherry.context.window import ContextWindow, Fitted
 
-__all__ = ["DEFAULT_WINDOW", "ContextBudget", "ContextWindow", "Fitted", "TokenCounter", "escape"]
+__all__ = ["DEFAULT_WINDOW", "ContextBudget", "ContextWindow", "Fitted", "Knowledge", "TokenCounter", "escape"]

@@ -1,0 +1,279 @@
+"""What a run has seen, and the earlier runs of its session: found again by its words.
+
+The index is made of the journal when somebody asks, never in a step: events are read from where the last question
+stopped. A message is indexed once, where it first appears; what was set aside as an artifact is indexed too, in pieces.
+
+In the index, a message is named by where it stands in the journal: `RUN/SEQ.I` is the I-th digest of record SEQ.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from wherry.errors import StoreError, WherryError
+from wherry.journal import EventType
+from wherry.messages import Message, parse
+from wherry.store.protocol import Store
+from wherry.store.records import EventRow, Hit, RunRow
+
+MOST_OF_AN_ARTIFACT = 2 << 20
+"""Bytes of one artifact that are indexed; `search_artifact` finds what is behind them."""
+SECONDS = 20.0
+"""What one question may spend on indexing; the next one goes on. A run of 3,000 steps takes a second."""
+_PIECE = 2_000
+"""Bytes of an artifact that make one item of the index."""
+_BATCH = 256
+
+READERS = frozenset({"read_artifact", "search_artifact", "recall", "search_knowledge"})
+"""Tools whose results say again what stands elsewhere: indexed, they would be found in place of it."""
+_AGAIN = re.compile(r"(?:Output:\n|Value: )?(?:\[a-[0-9a-f]{12,64}: |\[recall: |<wherry:summary)")
+_WITH_MESSAGES = (EventType.MODEL_REQUESTED, EventType.MODEL_REPLIED, EventType.CONTEXT_COMPACTED)
+_REF = re.compile(r"m-(\d{1,9})\.(\d{1,6})(?:@([0-9a-z]{18}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a text of the history stands."""
+
+    run_id: str
+    step: int
+    who: str
+    """The role, and the tool or speaker."""
+    ref: str
+    """`m-SEQ.I` for a message, `m-SEQ.I@RUN` for one of an earlier run; an artifact's own reference."""
+    offset: int = 0
+    """Of a piece of an artifact: its first byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What was found."""
+
+    place: Place
+    text: str
+
+
+class History:
+    """The history of one run, and of its session if it has one.
+
+    Args:
+        store: Has the journal and the index.
+        run_id: The run that asks.
+        session: Its session.
+    """
+
+    def __init__(self, store: Store, run_id: str, session: str | None = None) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._session = session
+        self._space = f"recall/run/{run_id}" if session is None else f"recall/session/{session}"
+
+    def find(self, query: str, *, limit: int = 5) -> list[Memory]:
+        """The texts that speak most of the query's words, best first, each message once.
+
+        Raises:
+            StoreError: The store cannot be read or written.
+        """
+        self.catch_up()
+        found: dict[str, Memory] = {}
+        for hit in self._store.search.find(self._space, query, limit=limit * 4):
+            memory = _memory(hit, self._run_id)
+            found.setdefault(memory.place.ref, memory)
+        return list(found.values())[:limit]
+
+    def message(self, ref: str) -> Message:
+        """The message of a reference that `find` gave.
+
+        Raises:
+            LookupError: There is none, or it belongs to another conversation. The message says which.
+        """
+        match = _REF.fullmatch(ref.strip())
+        if match is None:
+            raise LookupError(f"{ref[:80]!r} is no reference such as m-41.2")
+        run_id = match[3] or self._run_id
+        if run_id != self._run_id and not self._ours(run_id):
+            raise LookupError(f"{ref!r} belongs to another conversation")
+        row = next(self._store.events(run_id, after=int(match[1]) - 1), None)
+        digests = [] if row is None or row.seq != int(match[1]) or row.pruned is not None else _digests(row)
+        if int(match[2]) >= len(digests):
+            raise LookupError(f"there is no message {ref!r}")
+        return Message.decode(self._store.message(digests[int(match[2])]))
+
+    def catch_up(self) -> bool:
+        """Index what has come since the last time; whether that is all there is."""
+        deadline = time.monotonic() + SECONDS
+        for run in self._earlier():
+            if not self._index(run.run_id, deadline):
+                return False
+            self._store.search.add(self._space, [], cursor=_stamp(run))
+        return self._index(self._run_id, deadline)
+
+    def _ours(self, run_id: str) -> bool:
+        if self._session is None:
+            return False
+        try:
+            return self._store.run(run_id).session == self._session
+        except WherryError:
+            return False
+
+    def _earlier(self) -> list[RunRow]:
+        """The session's runs before this one that are not in the index yet, oldest first."""
+        if self._session is None:
+            return []
+        done, limit = self._store.search.cursor(self._space), 32
+        while True:
+            runs = self._store.runs(limit=limit, session=self._session)
+            if len(runs) < limit or _stamp(runs[-1]) <= done:
+                break
+            limit *= 4
+        ids = [run.run_id for run in runs]
+        before = runs[ids.index(self._run_id) + 1 :] if self._run_id in ids else runs
+        return [run for run in reversed(before) if _stamp(run) > done]
+
+    def _index(self, run_id: str, deadline: float) -> bool:
+        at = self._space if self._session is None else f"recall/at/{run_id}"
+        cursor = self._store.search.cursor(at)
+        fresh = cursor == 0 and self._session is None
+        reader = _Reader(self._store, run_id, space=self._space, cursor=cursor, fresh=fresh)
+        items: list[tuple[str, str]] = []
+        for item in reader.items():
+            items.append(item)
+            if len(items) >= _BATCH:
+                self._store.search.add(self._space, items)
+                items.clear()
+                if time.monotonic() > deadline:
+                    return False
+        self._store.search.add(self._space, items)
+        self._store.search.add(at, [], cursor=reader.cursor)
+        return True
+
+
+class _Reader:
+    """Reads a run's records from `cursor` on and gives what is not in the index yet."""
+
+    def __init__(self, store: Store, run_id: str, *, space: str, cursor: int, fresh: bool) -> None:
+        self._store = store
+        self._run_id = run_id
+        self._space = space
+        self._fresh = fresh
+        """Whether nothing of this conversation was indexed before."""
+        self.cursor = cursor
+        """The last request. What comes after it is read again next time; it has the same keys then."""
+        self._step = 0
+        self._seen: set[str] = set()
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        for row in self._store.events(self._run_id, after=max(self.cursor - 1, 0)):
+            if row.pruned is not None:
+                continue
+            if row.type in _WITH_MESSAGES:
+                payload = parse(row.body)
+                if row.type != EventType.CONTEXT_COMPACTED:
+                    step = payload.get("step", 0)
+                    self._step = step if row.type == EventType.MODEL_REPLIED else max(step - 1, 0)
+                yield from self._messages(row)
+                if row.type == EventType.MODEL_REQUESTED:
+                    self.cursor, self._step = row.seq, payload.get("step", 0)
+            elif row.type == EventType.CONTEXT_OFFLOADED:
+                ref = parse(row.body).get("ref")
+                if isinstance(ref, str):
+                    yield from self._pieces(ref)
+
+    def _messages(self, row: EventRow) -> Iterator[tuple[str, str]]:
+        for number, name in enumerate(_digests(row)):
+            if name in self._seen:
+                continue
+            self._seen.add(name)
+            if not self._fresh and self._store.search.find(self._space, _word(name), limit=1):
+                continue  # of an earlier question, or of an earlier run
+            try:
+                message = Message.decode(self._store.message(name))
+            except StoreError:
+                continue  # damaged or removed: the others are still to be found
+            text = whole(message)
+            if not text.strip() or message.role == "system" or _again(message):
+                continue
+            key = f"m/{self._run_id}/{row.seq}.{number}/{self._step}/{_who(message)}"
+            yield key, f"{text}\n{_word(name)}"
+
+    def _pieces(self, ref: str) -> Iterator[tuple[str, str]]:
+        artifacts = self._store.artifacts
+        try:
+            info = artifacts.info(ref)
+            if info.media_type.startswith(("image/", "application/octet-stream")):
+                return
+            size = min(info.bytes, MOST_OF_AN_ARTIFACT)
+            for offset in range(0, size, _PIECE * 64):
+                data = artifacts.read(ref, offset, min(_PIECE * 64, size - offset))
+                for start, text in _cut(data):
+                    yield f"a/{self._run_id}/{ref}/{offset + start}/{self._step}", text
+        except StoreError:
+            return
+
+
+def _cut(data: bytes) -> Iterator[tuple[int, str]]:
+    """Pieces of about `_PIECE` bytes that end between words where they can, with where they start."""
+    start = 0
+    while start < len(data):
+        end = min(start + _PIECE, len(data))
+        if end < len(data):
+            blank = max(data.rfind(b" ", start + _PIECE // 2, end), data.rfind(b"\n", start + _PIECE // 2, end))
+            end = blank + 1 if blank > 0 else end
+        # A word that is cut in two all the same, where there is no blank at all, is in both pieces.
+        yield (
+            start,
+            data[max(start - (0 if data[start - 1 : start] in (b" ", b"\n", b"") else 64), 0) : end].decode(
+                "utf-8", "replace"
+            ),
+        )
+        start = end
+
+
+def _digests(row: EventRow) -> list[str]:
+    """The messages that a record names."""
+    payload = parse(row.body)
+    if row.type == EventType.MODEL_REPLIED:
+        return [payload["message"]] if isinstance(payload.get("message"), str) else []
+    found: object = payload.get("add" if row.type == EventType.MODEL_REQUESTED else "folded")
+    return cast("list[str]", found) if isinstance(found, list) else []
+
+
+def _word(digest: str) -> str:
+    """A message's digest as a word of its own in the index: by it is known what is there already."""
+    return f"d{digest[:24]}"
+
+
+def whole(message: Message) -> str:
+    """All of a message as text."""
+    calls = [
+        f"calls {call.name} {json.dumps(dict(call.arguments), ensure_ascii=False, default=str)}"
+        for call in message.tool_calls
+    ]
+    return "\n".join(part for part in (message.content, *calls) if part)
+
+
+def _who(message: Message) -> str:
+    return message.role if message.name is None else f"{message.role} {message.name}"
+
+
+def _again(message: Message) -> bool:
+    return (message.role == "tool" and message.name in READERS) or _AGAIN.match(message.content) is not None
+
+
+def _memory(hit: Hit, run_id: str) -> Memory:
+    parts = hit.key.split("/", 4)
+    if parts[0] == "a":
+        _, of, ref, offset, step = parts
+        return Memory(Place(of, int(step), "stored content", ref, int(offset)), hit.text)
+    _, of, ref, step, who = parts
+    text = hit.text.rpartition("\n")[0]
+    return Memory(Place(of, int(step), who, f"m-{ref}" if of == run_id else f"m-{ref}@{of}"), text)
+
+
+def _stamp(run: RunRow) -> int:
+    return int(run.started * 1_000_000)

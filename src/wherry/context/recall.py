@@ -1,0 +1,97 @@
+"""`recall`: what was folded away, found again by its words."""
+
+from __future__ import annotations
+
+import re
+
+from wherry.context.history import History, Memory, whole
+from wherry.context.previews import head_and_tail
+from wherry.errors import ToolError
+from wherry.tools import Tool, current_context
+from wherry.tools.builtin.excerpts import Excerpt
+
+SHOWN = 5
+MAX_CHARS = 4_000
+_WORD = re.compile(r"\w+")
+
+
+class Recall(Tool):
+    """Searches the history of the run that calls it, and of its session's earlier runs."""
+
+    name = "recall"
+    description = "Find what was said or found earlier and is not shown any more."
+
+    def forward(self, query: str, offset: int = 0) -> str:
+        """Find something of earlier.
+
+        Args:
+            query: words; or the reference of one message, as m-41.2, to read it whole
+            offset: of a whole message, the character to start at
+        """
+        context = current_context()
+        history = History(context.store, context.run_id, context.session)
+        if query.strip().startswith("m-") and " " not in query.strip():
+            return _one(history, query.strip(), max(offset, 0))
+        if not _WORD.search(query):
+            raise ToolError("the query has no words to search for")
+        return _told(query, history.find(query, limit=SHOWN))
+
+
+recall = Recall()
+
+
+def _one(history: History, ref: str, offset: int) -> Excerpt:
+    try:
+        message = history.message(ref)
+    except LookupError as error:
+        raise ToolError(f"{error.args[0]}: copy the reference from what recall found") from error
+    text = whole(message)
+
+    def render(size: int) -> str:
+        part = text[offset : offset + max(size, 16)]
+        end = offset + len(part)
+        rest = f"next offset {end}" if end < len(text) else "the end"
+        who = message.role if message.name is None else f"{message.role} {message.name}"
+        return f"[recall: {ref}, {who}, characters {offset} to {end} of {len(text)}; {rest}]\n{part}"
+
+    return Excerpt.of(render, MAX_CHARS)
+
+
+def _told(query: str, found: list[Memory]) -> Excerpt:
+    short = query if len(query) <= 60 else f"{query[:59]}…"
+    words = {word.casefold() for word in _WORD.findall(query) if len(word) > 1}
+
+    def render(size: int) -> str:
+        if not found:
+            return f"[recall: nothing found for {short!r}; try other words]"
+        lines = [f"[recall: {len(found)} found for {short!r}, best first]"]
+        room = max((size - len(lines[0])) // len(found) - 60, 40)
+        for memory in found:
+            place = memory.place
+            how = place.ref if place.ref.startswith("m-") else f"{place.ref} at byte {place.offset}"
+            said = head_and_tail(memory.text, room) if len(memory.text) <= room else _around(memory.text, words, room)
+            lines.append(f"step {place.step}, {place.who} ({how}): {' '.join(said.split())}")
+        return "\n".join(lines)
+
+    return Excerpt.of(render, MAX_CHARS)
+
+
+def _around(text: str, words: set[str], room: int) -> str:
+    """The part of a text in which most of the words stand."""
+    places = [
+        (match.start(), match[0].casefold())
+        for match in _WORD.finditer(text)
+        if any(match[0].casefold().startswith(word) for word in words)
+    ][:2_000]
+    best, most = 0, 0
+    last = 0
+    for first, (start, _) in enumerate(places):
+        last = max(last, first)
+        while last < len(places) and places[last][0] < start + room * 3 // 4:
+            last += 1
+        many = len({word for _, word in places[first:last]}) if last - first <= 50 else len(words)
+        if many > most:
+            best, most = start, many
+    begin = max(best - room // 8, 0)
+    part = text[begin : begin + room]
+    return f"{'…' if begin else ''}{part}{'…' if begin + room < len(text) else ''}"
