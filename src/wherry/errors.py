@@ -12,6 +12,7 @@
     |   +-- ToolTimeout             the tool did not return in time
     +-- SandboxError                the sandbox broke
     |   +-- SandboxUnavailable      no tier that was asked for works on this machine
+    |   +-- RebuildError            a session cannot be made again from what was recorded of it
     +-- StoreError                  the store cannot be read or written
     |   +-- StoreVersionError       the store was written by a newer wherry
     |   +-- StoreConflict           somebody else changed it in between; nothing was written
@@ -136,6 +137,10 @@ class SandboxError(WherryError):
 
 class SandboxUnavailable(SandboxError):
     """No tier that was asked for works on this machine. The message names the probe that failed."""
+
+
+class RebuildError(SandboxError):
+    """A session cannot be made again from what was recorded of it. The message names the snippet."""
 
 
 class StoreError(WherryError):

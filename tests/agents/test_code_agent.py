@@ -327,3 +327,198 @@ def test_a_final_answer_that_is_too_large_is_told_to_the_model(store: Store) -> 
 def test_an_integer_that_cannot_be_passed_is_an_error_in_the_snippet(store: Store) -> None:
     code = "try:\n    double(10**5000)\nexcept Exception as e:\n    final_answer(str(e))"
     assert "bits" in str(agent_of([snippet(code)], store).run("go").output)
+
+
+KILLER = "import itertools\n-1 in itertools.count()"
+
+
+@pytest.fixture
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snippets get a second instead of thirty."""
+    from wherry.sandbox import SandboxLimits, selection
+
+    real = selection.get_sandbox
+
+    def shorter(name: str = "auto", *, packages: Sequence[str] = ()) -> Any:
+        return real(name, limits=SandboxLimits(wall_seconds=1), packages=packages)
+
+    monkeypatch.setattr("wherry.agents.code_agent.get_sandbox", shorter)
+
+
+@pytest.mark.usefixtures("short_limits")
+def test_a_snippet_that_must_be_killed_costs_only_what_it_did_itself(store: Store) -> None:
+    called: list[int] = []
+
+    @tool
+    def count(n: int) -> int:
+        """Counts.
+
+        Args:
+            n: a number
+        """
+        called.append(n)
+        return len(called)
+
+    replies = [
+        snippet("import random\na = count(1)\nchance = random.random()\nopen('made.txt', 'w').write('made')"),
+        snippet("try:\n    count('many')\nexcept ToolError:\n    b = count(2)\nprint(chance)"),
+        snippet(f"a = 'changed'\n{KILLER}"),
+        snippet("print(chance)\nfinal_answer([a, b, open('made.txt').read()])"),
+    ]
+    agent = agent_of(replies, store, tools=[count])
+    result = agent.run("go")
+    assert result.output == [1, 2, "made"]
+    assert called == [1, 2]
+    model = agent.model
+    assert isinstance(model, ScriptedModel)
+    told = model.requests[3].messages[-1].content
+    assert "limit of 1 s" in told
+    assert "the variables and files of the earlier ones are back" in told
+    outputs = [
+        event.payload["stdout"] for event in read_events(store, result.run_id) if event.type is EventType.CODE_FINISHED
+    ]
+    assert outputs[1] == outputs[3]
+    assert any("run again" in warning for warning in result.warnings)
+    assert [file.name for file in result.files] == ["made.txt"]
+
+
+@pytest.mark.usefixtures("short_limits")
+def test_what_cannot_be_rebuilt_is_told(store: Store) -> None:
+    @tool
+    def echo(text: str) -> str:
+        """Says it again.
+
+        Args:
+            text: a text
+        """
+        return text
+
+    replies = [
+        snippet("odd = open('/dev/urandom', 'rb').read(16).hex()\nprint(echo(odd))"),  # not covered by the seed
+        snippet(KILLER),
+        snippet("try:\n    odd\nexcept NameError:\n    final_answer('gone')"),
+    ]
+    agent = agent_of(replies, store, tools=[echo])
+    assert agent.run("go").output == "gone"
+    assert "all variables and files are gone" in last_message(agent)
+    assert "had other arguments" in last_message(agent)
+
+
+@pytest.mark.usefixtures("short_limits")
+def test_a_managed_agent_is_not_asked_again_when_a_session_is_rebuilt(store: Store) -> None:
+    helper = CodeAgent(
+        (), ScriptedModel([snippet("final_answer({'found': 7})")]), name="helper", description="Finds.", store=store
+    )
+    replies = [snippet("found = helper('find it')['found']"), snippet(KILLER), snippet("final_answer(found)")]
+    result = agent_of(replies, store, tools=[], managed_agents=[helper]).run("go")
+    assert result.output == 7
+    assert isinstance(helper.model, ScriptedModel)
+    assert len(helper.model.requests) == 1
+
+
+def test_files_are_kept_and_told(store: Store) -> None:
+    png = "b'\\x89PNG\\r\\n\\x1a\\n' + bytes(9)"
+    replies = [
+        snippet(f"open('plot.png', 'wb').write({png})\nopen('rows.csv', 'w').write('a,b')"),
+        snippet("open('rows.csv', 'a').write('!')\nfinal_answer('see the files')"),
+    ]
+    agent = agent_of(replies, store)
+    result = agent.run("plot")
+    assert [(file.name, file.bytes, file.media_type) for file in result.files] == [
+        ("plot.png", 17, "image/png"),
+        ("rows.csv", 4, "text/csv"),
+    ]
+    assert store.artifacts.read(result.files[1].ref) == b"a,b!"
+    assert store.artifacts.info(result.files[0].ref).media_type == "image/png"
+    assert f"plot.png (17 bytes, artifact {result.files[0].ref})" in last_message(agent)
+    finished = [event for event in read_events(store, result.run_id) if event.type is EventType.CODE_FINISHED]
+    assert [[file["name"] for file in event.payload["files"]] for event in finished] == [
+        ["plot.png", "rows.csv"],
+        ["rows.csv"],
+    ]
+
+
+def test_values_cross_as_what_they_are(store: Store) -> None:
+    import datetime
+    import decimal
+    import uuid
+    from dataclasses import dataclass
+
+    from pydantic import BaseModel
+
+    @dataclass
+    class Point:
+        x: int
+        y: float
+
+    class Person(BaseModel):
+        name: str
+        born: datetime.date
+
+    made = {
+        "bytes": b"\x00\xff",
+        "set": {1, 2},
+        "tuple": (1, (2, 3)),
+        "keys": {1: "a", (2, 3): "b"},
+        "when": datetime.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=datetime.UTC),
+        "price": decimal.Decimal("1.10"),
+        "id": uuid.UUID(int=7),
+        "nan": float("inf"),
+        "large": 2**200,
+        "point": Point(1, 2.5),
+        "person": Person(name="Ada", born=datetime.date(1815, 12, 10)),
+    }
+
+    @tool
+    def give() -> dict[str, Any]:
+        """Gives all kinds."""
+        return made
+
+    code = """
+v = give()
+assert type(v['bytes']) is bytes and type(v['set']) is set and v['tuple'] == (1, (2, 3)) and v['keys'][2, 3] == 'b'
+assert v['when'].tzinfo and v['price'] + 1 == v['price'].__class__('2.10') and v['id'].int == 7 and v['large'] == 2**200
+assert v['point'] == {'x': 1, 'y': 2.5} and v['person']['born'].year == 1815
+final_answer(v)
+"""
+    agent = agent_of([snippet(code), snippet("0")], store, tools=[give], max_steps=1)
+    result = agent.run("go")
+    assert result.status is RunStatus.COMPLETED, last_message(agent)
+    assert result.output == {
+        **made,
+        "tuple": [1, [2, 3]],
+        "point": {"x": 1, "y": 2.5},
+        "person": {"name": "Ada", "born": datetime.date(1815, 12, 10)},
+    }
+
+
+def test_a_tool_gets_bytes_dates_and_sets_from_a_snippet(store: Store) -> None:
+    import datetime
+
+    got: list[Any] = []
+
+    @tool
+    def keep(data: bytes, day: datetime.date, names: set[str], rows: list[int]) -> str:
+        """Keeps.
+
+        Args:
+            data: some bytes
+            day: a day
+            names: names
+            rows: numbers
+        """
+        got.extend([data, day, names, rows])
+        return "kept"
+
+    code = "import datetime\nfinal_answer(keep(b'\\x01', datetime.date(2026, 1, 2), {'a'}, (n for n in range(3))))"
+    assert agent_of([snippet(code)], store, tools=[keep]).run("go").output == "kept"
+    assert got == [b"\x01", datetime.date(2026, 1, 2), {"a"}, [0, 1, 2]]
+
+
+def test_a_model_that_repeats_itself_is_reminded_of_the_answer(store: Store) -> None:
+    agent = agent_of([snippet("x = 6 * 7\nx")] * 2 + [snippet("final_answer(x)")], store)
+    agent.run("go")
+    assert "same code as before" in last_message(agent)
+    agent = agent_of([snippet("x = 1"), snippet("final_answer(x)")], store, max_steps=2)
+    agent.run("go")
+    assert "One step is left. Call final_answer(value)" in last_message(agent)

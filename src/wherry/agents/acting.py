@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from wherry.agents.handing import Handed, hand_in
 from wherry.agents.run import Run
 from wherry.errors import ToolError, WherryError
 from wherry.journal import EventType
-from wherry.messages import Usage, canonical
+from wherry.messages import Usage
 from wherry.tools import as_json, as_text
 
 PREVIEW_CHARS = 2000
 """How much of a result an event shows; the whole is in the message or the artifact."""
-INLINE_BYTES = 65536
-"""A code agent's tool result up to this size is kept in its event, so that the snippet can be run again from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +25,8 @@ class Outcome:
     ok: bool
     value: Any = None  # Any: whatever the tool returned
     error: str = ""
-    ref: str | None = None
-    """The artifact that holds the value, if it was too large for its event."""
+    handed: Handed | None = None
+    """The value as a snippet gets it, if it was asked for."""
 
     @property
     def text(self) -> str:
@@ -48,7 +47,7 @@ def refuse(run: Run, name: str, call: str, arguments: Mapping[str, Any], problem
     outcome = Outcome(ok=False, error=problem)
     _announce(run, name, call, arguments)
     run.account.add(Usage(tool_calls=1))
-    _record(run, name, call, outcome, 0.0, keep_value=False)
+    _record(run, name, call, outcome, 0.0)
     return outcome
 
 
@@ -73,9 +72,10 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
             # Not for the model to mend. Kept, not raised: calls that run beside this one are not lost with it.
             run.fatal = run.fatal or error
             outcome = Outcome(ok=False, error=error.message)
+    if keep_value and outcome.ok:
+        outcome = replace(outcome, handed=hand_in(run, outcome.value))
     if not agent:
-        ref = _record(run, name, call, outcome, time.monotonic() - started, keep_value=keep_value)
-        outcome = replace(outcome, ref=ref)
+        _record(run, name, call, outcome, time.monotonic() - started)
     return outcome
 
 
@@ -87,25 +87,23 @@ def _announce(run: Run, name: str, call: str, arguments: Mapping[str, Any]) -> N
     run.journal.record(EventType.TOOL_CALLED, step=run.step, call=call, name=name, arguments=as_json(arguments))
 
 
-def _record(run: Run, name: str, call: str, outcome: Outcome, seconds: float, *, keep_value: bool) -> str | None:
-    """Record a result; the reference of the artifact that holds it, if it is kept and large."""
-    text = outcome.text
+def _record(run: Run, name: str, call: str, outcome: Outcome, seconds: float) -> None:
+    """Record a result; what a snippet got is kept whole, so that the snippet can be run again from it."""
     payload: dict[str, Any] = {"ref": None}
-    if keep_value and outcome.ok:
-        value = as_json(outcome.value)
-        if len(text) <= INLINE_BYTES:
-            payload["value"] = value
-        else:
-            kept = run.store.artifacts.put(canonical(value), media_type="application/json", run_id=run.journal.run_id)
-            payload["ref"] = kept.ref
+    handed = outcome.handed
+    if handed is not None:
+        payload["ref"] = handed.ref
+        if handed.ref is None or handed.handle:
+            payload["value"] = handed.value.tree
+    if not outcome.ok:
+        payload["error"] = outcome.error
     run.journal.record(
         EventType.TOOL_RETURNED,
         step=run.step,
         call=call,
         name=name,
         ok=outcome.ok,
-        preview=text[:PREVIEW_CHARS],
+        preview=(outcome.text if handed is None else handed.text)[:PREVIEW_CHARS],
         seconds=round(seconds, 6),
         **payload,
     )
-    return payload["ref"]

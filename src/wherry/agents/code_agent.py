@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any, ClassVar, Unpack
 
 from wherry.agents import prompts
-from wherry.agents.acting import PREVIEW_CHARS, Outcome, announce, perform, unknown_tool
+from wherry.agents.acting import PREVIEW_CHARS, announce, perform, refuse
 from wherry.agents.agent import Agent, AgentOptions
+from wherry.agents.handing import as_lists, encoded, taken_out
+from wherry.agents.kept_files import KeptFiles, keep_files
 from wherry.agents.loop import Turn
+from wherry.agents.recorded_code import bound, call_arguments, recorded_code
 from wherry.agents.reply import UnreadableReplyError, code_of
 from wherry.agents.run import Order, Run
-from wherry.errors import ConfigurationError, ToolError
+from wherry.errors import ConfigurationError, SandboxError, ToolError
 from wherry.journal import EventType
-from wherry.messages import JSON, Message, ToolSchema, canonical
+from wherry.messages import Message, ToolSchema, canonical
 from wherry.models import Model, ModelProfile, ModelReply
-from wherry.sandbox import Execution, Sandbox, Session, get_sandbox
+from wherry.sandbox import Conditions, Execution, Sandbox, Session, get_sandbox, rebuild
+from wherry.sandbox.snippet import new_seed
+from wherry.sandbox.values import MAX_BYTES, Encoded, ValueTooLargeError, describe
 from wherry.tools import Tool, as_json, as_text
 from wherry.tools.builtin import read_artifact
-
-LARGEST_INPUT = 7 << 20
-"""Bytes of JSON that one input may take: what a frame to the sandbox holds, with room for the rest."""
-LARGEST_VALUE = 4 << 20
-"""Bytes of JSON that a tool may hand into a snippet; more is kept as an artifact, and the snippet gets a handle."""
 
 
 class CodeAgent(Agent):
@@ -74,12 +76,14 @@ class CodeAgent(Agent):
                 f"the input {min(taken)!r} has the name of a tool or a managed agent", hint="give it another name"
             )
         for name, value in order.inputs.items():
-            size = len(canonical(as_json(value)))
-            if size > LARGEST_INPUT:
+            try:
+                encoded(value)
+            except ValueTooLargeError:
+                size = len(canonical(as_json(value)))
                 raise ConfigurationError(
-                    f"the input {name!r} takes {size:,} bytes; at most {LARGEST_INPUT:,} can become a variable",
+                    f"the input {name!r} takes {size:,} bytes; at most {MAX_BYTES:,} can become a variable",
                     hint="write it to a file and pass that as `files=`",
-                )
+                ) from None
 
     def hidden_tools(self) -> Sequence[Tool]:
         # A function costs no tokens until a preview names it, so code agents are not told of it in advance.
@@ -103,94 +107,128 @@ class CodeAgent(Agent):
         except UnreadableReplyError as problem:
             cut = " (It was cut off: it reached the most tokens a reply may have.)"
             return Turn([Message("user", f"{problem}{cut if reply.finish_reason == 'length' else ''}")])
-        execution = await self._execute(run, code)
-        if execution.final:
-            return Turn([Message("user", _observation(execution))], answered=True, answer=execution.value)
-        if self._answers_by_value(run.profile) and execution.ok and execution.value is not None:
-            return Turn([Message("user", _observation(execution))], answered=True, answer=execution.value)
-        return Turn([Message("user", _observation(execution))])
+        execution, seen = await self._execute(run, code)
+        message = [Message("user", seen)]
+        by_value = self._answers_by_value(run.profile) and execution.ok and execution.value is not None
+        if execution.final or by_value:
+            return Turn(message, answered=True, answer=taken_out(run, execution.value))
+        return Turn(message)
 
     def _answers_by_value(self, profile: ModelProfile) -> bool:
         # A manager's last value is what a specialist said: a finding, seldom the answer.
         return profile.last_value_answers and not self.managed_agents
 
-    async def _execute(self, run: Run, code: str) -> Execution:
-        run.journal.record(EventType.CODE_STARTED, step=run.step, code=code)
+    async def _execute(self, run: Run, code: str) -> tuple[Execution, str]:
+        """Run a snippet; what became of it, and what the model sees of it."""
+        seed = new_seed()
+        run.journal.record(EventType.CODE_STARTED, step=run.step, code=code, seed=seed)
         await run.journal.commit()
         names = [*run.toolbox.tools]
-        session = await self._session(run, names)
+        session = run.sandbox
+        if session is None or not session.alive:
+            session = await self._open(run, names)
 
-        async def call(name: str, args: list[Any], kwargs: dict[str, Any]) -> JSON:
+        async def call(name: str, args: list[Any], kwargs: dict[str, Any]) -> Encoded:
             try:
                 return await _call_from_code(run, name, args, kwargs)
             finally:
                 if run.fatal is not None:
                     session.interrupt()
 
-        execution = await session.run(code, call_tool=call, tools=names)
-        run.journal.record(
-            EventType.CODE_FINISHED,
-            step=run.step,
-            ok=execution.ok,
-            kind=execution.kind,
-            stdout=execution.stdout[:PREVIEW_CHARS],
-            stderr=execution.stderr[:PREVIEW_CHARS],
-            value=as_text(execution.value)[:PREVIEW_CHARS] if execution.has_value else None,
-            error=execution.error[:PREVIEW_CHARS],
-            seconds=round(execution.seconds, 6),
-            tier=execution.tier,
-            refused=list(execution.refused),
-            final=execution.final,
-        )
-        return execution
+        execution = await session.run(code, call_tool=call, tools=names, conditions=Conditions(seed))
+        kept = await keep_files(run, session)
+        _record(run, execution, kept)
+        notes = [*kept.told()]
+        if not session.alive and not execution.final and run.fatal is None:
+            notes.append(await self._restore(run, names))
+        if execution.ok and not execution.final:
+            notes += _reminders(run, code)
+        run.last_code = code
+        return execution, _observation(execution, notes)
 
-    async def _session(self, run: Run, names: Sequence[str]) -> Session:
-        """The run's session; a new one where there is none yet, or the last was killed."""
-        held = run.sandbox
-        if held is None or not held.alive:
-            if held is not None:
-                await held.close()
-            sandbox = self.sandbox
-            variables = {name: as_json(value) for name, value in run.order.inputs.items()}
-            run.sandbox = held = await sandbox.open(tools=names, variables=variables, files=run.order.files)
-        return held
+    async def _open(self, run: Run, names: Sequence[str]) -> Session:
+        """A fresh session in place of the one that the run had, if it had one."""
+        if run.sandbox is not None:
+            await run.sandbox.close()
+            run.sandbox = None
+        variables = {name: encoded(value) for name, value in run.order.inputs.items()}
+        run.sandbox = await self.sandbox.open(tools=names, variables=variables, files=run.order.files)
+        return run.sandbox
+
+    async def _restore(self, run: Run, names: Sequence[str]) -> str:
+        """After a snippet that ended its session: a new one, brought to where the old one was before that snippet."""
+        await run.journal.commit()
+        try:
+            recorded = recorded_code(run.store, run.journal.run_id).finished
+            session = await self._open(run, names)
+            rebuilt = await rebuild(session, recorded, tools=names, bind=partial(call_arguments, run))
+            await session.collect_files()  # they are known already
+        except SandboxError as error:
+            if run.sandbox is not None:
+                await run.sandbox.close()
+            run.warn(f"the sandbox was ended by a snippet, and its variables are lost: {error.message}")
+            return prompts.started_anew(error.message)
+        missing = [number for number in rebuilt.left_out if number < len(recorded)]
+        run.warn(f"the sandbox was ended by a snippet; a new one was made, and {rebuilt.snippets} snippets run again")
+        return prompts.rebuilt(rebuilt.snippets, missing)
 
 
-async def _call_from_code(run: Run, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> JSON:
+async def _call_from_code(run: Run, name: str, args: list[Any], kwargs: dict[str, Any]) -> Encoded:
     """A call made by a snippet. An error that the snippet may catch is raised as ToolError."""
-    tool = run.toolbox.tools.get(name)
-    if tool is None:
-        raise ToolError(unknown_tool(run, name))
-    arguments = tool.bind(args, kwargs)
+    arguments, problem = bound(run, name, as_lists(args), as_lists(kwargs))
     call = run.next_call()
+    if problem is not None:
+        refuse(run, name, call, arguments, problem)
+        raise ToolError(problem)
     announce(run, name, call, arguments)
     await run.journal.commit()
     outcome = await perform(run, name, call, arguments, keep_value=True)
-    if not outcome.ok:
+    if outcome.handed is None:
         raise ToolError(outcome.error)
-    return _handed_in(run, outcome)
+    return outcome.handed.value
 
 
-def _handed_in(run: Run, outcome: Outcome) -> JSON:
-    value = as_json(outcome.value)
-    if outcome.ref is None:
-        return value
-    kept = run.store.artifacts.info(outcome.ref)
-    if kept.bytes <= LARGEST_VALUE:
-        return value
-    return {"artifact": kept.ref, "bytes": kept.bytes, "head": as_text(outcome.value)[:500]}
+def _record(run: Run, execution: Execution, kept: KeptFiles) -> None:
+    payload: dict[str, Any] = {}
+    if execution.conditions is not None and execution.conditions.clock:
+        payload["clock"] = execution.conditions.clock
+    if kept.files:
+        payload["files"] = [asdict(file) for file in kept.files]
+    run.journal.record(
+        EventType.CODE_FINISHED,
+        step=run.step,
+        ok=execution.ok,
+        kind=execution.kind,
+        stdout=execution.stdout[:PREVIEW_CHARS],
+        stderr=execution.stderr[:PREVIEW_CHARS],
+        value=_shown(execution.value)[:PREVIEW_CHARS] if execution.has_value else None,
+        error=execution.error[:PREVIEW_CHARS],
+        seconds=round(execution.seconds, 6),
+        tier=execution.tier,
+        refused=list(execution.refused),
+        final=execution.final,
+        **payload,
+    )
 
 
-def _observation(execution: Execution) -> str:
+def _shown(value: object) -> str:
+    return describe(value) or as_text(value)
+
+
+def _reminders(run: Run, code: str) -> list[str]:
+    if run.step == run.order.max_steps - 1:
+        return [prompts.ONE_STEP_LEFT]
+    return [prompts.SAME_AGAIN] if code == run.last_code else []
+
+
+def _observation(execution: Execution, notes: Sequence[str]) -> str:
     parts: list[str] = []
     if execution.stdout:
         parts.append(f"Output:\n{execution.stdout.rstrip()}")
     if execution.stderr:
         parts.append(f"Standard error:\n{execution.stderr.rstrip()}")
     if execution.ok and execution.has_value and execution.value is not None:
-        parts.append(f"Value: {as_text(execution.value)}")
+        parts.append(f"Value: {_shown(execution.value)}")
     if not execution.ok:
         parts.append(f"Error:\n{execution.error}")
-        if execution.kind in ("killed", "protocol"):
-            parts.append("The sandbox was started anew: variables of earlier snippets are gone.")
-    return "\n".join(parts) or prompts.NOTHING_PRINTED
+    return "\n".join([*(parts or ([] if notes else [prompts.NOTHING_PRINTED])), *notes])

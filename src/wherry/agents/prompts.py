@@ -21,6 +21,10 @@ call final_answer."""
 
 LAST_WORD = "You have no steps left and no tools. Give your best final answer now, as plain text, from what you know."
 
+ONE_STEP_LEFT = "One step is left. Call final_answer(value) with the best answer that you have."
+
+SAME_AGAIN = "This is the same code as before. If you know the answer, call final_answer(value); else do something new."
+
 NOTHING_PRINTED = "The code ran and printed nothing. print() what you need to see, or call final_answer(value)."
 
 
@@ -43,6 +47,21 @@ def tools_system(*, examples: str = "", instructions: str = "") -> str:
 
 def check_failed(problem: str) -> str:
     return f"That answer was not accepted: {problem}\nMend it and call final_answer again."
+
+
+def rebuilt(snippets: int, missing: Sequence[int]) -> str:
+    """After a snippet that ended the sandbox, when the ones before it were run again."""
+    text = "The sandbox was ended and started anew. What this snippet did is gone"
+    if snippets:
+        text += "; the variables and files of the earlier ones are back"
+    if missing:
+        text += f", except what was left by number {', '.join(map(str, missing))}, which a limit stopped"
+    return f"{text}."
+
+
+def started_anew(reason: str) -> str:
+    """After a snippet that ended the sandbox, when nothing could be brought back."""
+    return f"The sandbox was ended and started anew: all variables and files are gone. ({reason})"
 
 
 def attached(names: Mapping[str, str], files: Sequence[str]) -> str:

@@ -23,6 +23,18 @@ class RunStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A file that the run's code made or changed in its work folder; kept in the store as an artifact."""
+
+    name: str
+    """Its path there. It comes from code that a model wrote: show it, never open it."""
+    ref: str
+    """`store.artifacts.read(ref)` has the content."""
+    bytes: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """The outcome of one run. `str(result)` is the output."""
 
@@ -34,6 +46,8 @@ class RunResult:
     """Of the whole tree: managed agents included."""
     steps: int
     warnings: Sequence[str] = ()
+    files: Sequence[ResultFile] = ()
+    """What a code agent's snippets left in the work folder, each file in its last state."""
 
     def __str__(self) -> str:
         return self.output if isinstance(self.output, str) else str(self.output)

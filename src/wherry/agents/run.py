@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.agents.answers import AnswerRules
 from wherry.agents.asking import ask
+from wherry.agents.result import ResultFile
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
 from wherry.errors import WherryError
@@ -61,6 +62,10 @@ class Run:
     warnings: list[str] = field(default_factory=list[str])
     sandbox: Session | None = None
     """The code agent's session, once a snippet has run."""
+    files: dict[str, ResultFile] = field(default_factory=dict[str, ResultFile])
+    """By name: what snippets left in the work folder."""
+    last_code: str = ""
+    """The snippet that ran last, by which one that runs again unchanged is seen."""
     fatal: WherryError | None = None
     """What a tool or a managed agent ran into that no model can mend; raised as soon as the turn is over."""
 

@@ -28,6 +28,7 @@ from wherry.journal import EventType, Journal, RunJournal, Subscriber
 from wherry.messages import JSON, Message, canonical, parse
 from wherry.models import Model, ModelProfile, Prepared
 from wherry.policy import Account
+from wherry.sandbox.values import describe
 from wherry.store import Store
 from wherry.tools import ToolContext, as_json, as_text, use_context
 
@@ -200,6 +201,7 @@ async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseExce
         usage=replace(frame.account.usage, seconds=time.monotonic() - frame.started),
         steps=run.step if run else 0,
         warnings=tuple(run.warnings) if run else (),
+        files=tuple(run.files.values()) if run else (),
     )
     failure = error
     with anyio.CancelScope(shield=True):
@@ -297,6 +299,10 @@ def _given(order: Order, journal: RunJournal, store: Store) -> str:
     """What the task says of its inputs and files: names, types, sizes, the head of each."""
     previews: dict[str, str] = {}
     for name, value in order.inputs.items():
+        shape = describe(value)
+        if shape is not None:
+            previews[name] = shape
+            continue
         text = as_text(value)
         preview = f"{type(value).__name__}, {len(text):,} characters: {text[:200]}"
         if len(text) > 200:

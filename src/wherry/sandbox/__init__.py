@@ -7,21 +7,30 @@ wire.
 
 from __future__ import annotations
 
+from .files import Collected, OutputFile
 from .frames import MAX_FRAME, FrameError
 from .limits import SandboxLimits
 from .packages import PackageSet, package_set
 from .probe import TIERS, ProbeReport, TierReport, probe
-from .protocol import Execution, ExecutionKind, Sandbox, Session, ToolHandler
+from .protocol import Conditions, Execution, ExecutionKind, Sandbox, Session, ToolHandler
+from .rebuild import Answers, Rebuilt, RecordedCall, RecordedSnippet, rebuild
 from .selection import get_sandbox
 
 __all__ = [
     "MAX_FRAME",
     "TIERS",
+    "Answers",
+    "Collected",
+    "Conditions",
     "Execution",
     "ExecutionKind",
     "FrameError",
+    "OutputFile",
     "PackageSet",
     "ProbeReport",
+    "Rebuilt",
+    "RecordedCall",
+    "RecordedSnippet",
     "Sandbox",
     "SandboxLimits",
     "Session",
@@ -30,4 +39,5 @@ __all__ = [
     "get_sandbox",
     "package_set",
     "probe",
+    "rebuild",
 ]

@@ -13,6 +13,7 @@ INSIDE = Path(__file__).parent / "inside"
 ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",  # each arena reserves 64 MiB of address space, which is what the memory limit counts
     "LANG": "C.UTF-8",
+    "PYTHONHASHSEED": "0",  # the order of a set of texts must be the same when a session is rebuilt in another process
     "OPENBLAS_NUM_THREADS": "1",  # numpy's threads would be started before a session is forked, and be lost in it
     "OMP_NUM_THREADS": "1",
 }
@@ -27,7 +28,8 @@ def interpreter() -> str:
 def spawn(entry: str, descriptor: int, *, cwd: str = "/") -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     """Start `inside` as its own program, and a file that gets its complaints."""
     complaints = tempfile.TemporaryFile()  # noqa: SIM115  # the caller's to close
-    command = [interpreter(), "-I", "-S", "-B", "-X", "utf8", str(INSIDE), entry, str(descriptor)]
+    # Not -I, which would overlook the hash seed too: the environment is ours, and has no other variable of Python's.
+    command = [interpreter(), "-P", "-s", "-S", "-B", "-X", "utf8", str(INSIDE), entry, str(descriptor)]
     process = subprocess.Popen(
         command,
         env=ENVIRONMENT,

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from .files import Collected
 
 ToolHandler = Callable[[str, "list[Any]", "dict[str, Any]"], Awaitable[Any]]
-"""Answers a tool call from inside: name, positional and keyword arguments; gives any value.
+"""Answers a tool call from inside: name, positional and keyword arguments; gives any value, or an `Encoded` one.
 
 Arguments are JSON and what `inside.encoding` adds to it: bytes, sets, dates, `Decimal`, `UUID`, `Array`, `Table`;
 tuples come as lists. An `Exception` that it raises becomes a `ToolError` inside the snippet, with the exception's text
@@ -41,8 +41,8 @@ class Conditions:
 
     seed: str
     """Of all random numbers, in hexadecimal."""
-    clock: Mapping[str, Sequence[int]]
-    """What it read of each clock, in nanoseconds."""
+    clock: Mapping[str, Sequence[int]] | None = None
+    """What it read of each clock, in nanoseconds; None: to read the real ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,8 @@ class Session(Protocol):
             code: Python source.
             call_tool: answers the tool calls that the snippet makes.
             tools: the names that it may call; None: those of the last run or of `open`.
-            conditions: those of an earlier execution, to repeat it; None: the real clock and new random numbers.
+            conditions: those of an earlier execution, to repeat it: it does not wait in `time.sleep` then; None: the
+                real clock and new random numbers.
 
         Raises:
             SandboxError: the session is dead, or runs another snippet.
@@ -138,7 +139,7 @@ class Sandbox(Protocol):
 
         Args:
             tools: names of the functions that a snippet may call.
-            variables: become variables inside, as a tool's results do.
+            variables: become variables inside, as a tool's results do; they may be `Encoded` too.
             files: are copied into the work folder under their own names; a folder with all that is in it.
 
         Raises:

@@ -22,6 +22,11 @@ _FLOOD = 1000
 """Calls over the limit, each answered with an error, after which the session is ended."""
 
 
+def new_seed() -> str:
+    """A seed for `Conditions`."""
+    return os.urandom(_SEED_BYTES).hex()
+
+
 class Snippet:
     """Lives as long as one `Session.run`."""
 
@@ -58,10 +63,10 @@ class Snippet:
             exit_of: tells how the process ended, once it did.
         """
         self._tools = tools
-        self._seed = os.urandom(_SEED_BYTES).hex() if conditions is None else conditions.seed
+        self._seed = new_seed() if conditions is None else conditions.seed
         message: dict[str, Any] = {"t": "run", "id": self._number, "code": code, "tools": list(tools)}
         message["seed"] = self._seed
-        if conditions is not None:
+        if conditions is not None and conditions.clock is not None:
             message["clock"] = {name: list(found) for name, found in conditions.clock.items()}
         self.clock.start()
         try:

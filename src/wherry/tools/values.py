@@ -30,6 +30,8 @@ MAX_DIGITS = 100_000
 """Digits of an integer that are written out."""
 
 _PLAIN = frozenset({bool, type(None)})
+_ARRAYS = "wherry.sandbox.inside.arrays"
+"""Whose records of arrays and data frames say themselves what they are; by name, for whoever needs no sandbox."""
 
 
 def as_json(value: object) -> JSON:
@@ -126,6 +128,8 @@ class _Converter:
             return brief(value)
 
     def _other(self, value: object) -> JSON:
+        if type(value).__module__ == _ARRAYS:
+            return self.convert(cast("Any", value).as_data())
         if isinstance(value, Enum):
             return self.convert(value.value) if type(value.value) is not type(value) else brief(value)
         if isinstance(value, str):

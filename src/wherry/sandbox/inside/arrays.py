@@ -20,6 +20,8 @@ from typing import Any
 MAX_DIMENSIONS = 32
 MAX_EMPTY = 1_000_000
 """What the other dimensions of an array without elements may come to: as lists they would be made one by one."""
+SMALL = 1000
+"""Elements up to which an array or a data frame is shown, or handed on, as lists."""
 _HEAD = 10
 _ROWS = 5
 _FORMATS = {
@@ -100,6 +102,10 @@ class Array:
         more = ", ..." if self.size > _HEAD else ""
         return f"array of shape {self.shape}, dtype {self.name}, first values: {head}{more}"[:2000]
 
+    def as_data(self) -> Any:  # Any: JSON
+        """As lists if it is small; else what it is."""
+        return self.tolist() if self.size <= SMALL else self.describe()
+
     def npy(self) -> bytes:
         """As the bytes of a `.npy` file.
 
@@ -154,6 +160,10 @@ class Table:
             names, parts = ["index", *names], [self.index.flat(), *parts]
         return [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
 
+    def as_data(self) -> Any:  # Any: JSON
+        """As a list of rows if it is small; else what it is."""
+        return self.rows() if self.size <= SMALL else self.describe()
+
     def csv(self, count: int | None = None) -> str:
         parts = [column.flat(count) for column in self.columns]
         names = [str(name) for name in self.names]
@@ -165,10 +175,15 @@ class Table:
         writer.writerows(zip(*parts, strict=True))
         return out.getvalue()
 
-    def describe(self) -> str:
+    def describe(self, rows: int | None = None) -> str:
+        """Args:
+        rows: that the whole has, if this is its head.
+        """
         kinds = ", ".join(f"{name} ({column.name})" for name, column in zip(self.names, self.columns, strict=True))
         head = self.csv(_ROWS)
-        return f"data frame of {len(self):,} rows and {len(self.names)} columns: {kinds}; first rows:\n{head}"[:3000]
+        return f"data frame of {len(self) if rows is None else rows:,} rows and {len(self.names)} columns: {kinds}; first rows:\n{head}"[
+            :3000
+        ]
 
 
 def packed(value: Any, items: Any) -> Array | Table | None:  # Any: numpy's and pandas' own

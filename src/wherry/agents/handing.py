@@ -1,0 +1,116 @@
+"""What a tool gave, on its way into a snippet: written down so that the snippet can be run again from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from wherry.agents.run import Run
+from wherry.messages import canonical
+from wherry.sandbox.values import (
+    SMALL,
+    Array,
+    Encoded,
+    Table,
+    ValueTooLargeError,
+    as_array_or_table,
+    describe,
+    encode,
+)
+from wherry.tools import as_json, as_text
+
+INLINE_BYTES = 65536
+"""A result up to this size is kept in its event."""
+LARGEST_VALUE = 4 << 20
+"""Bytes of a result that is handed in; more is kept as an artifact, and the snippet gets a handle."""
+_HEAD = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A value in the form that the sandbox takes."""
+
+    value: Encoded
+    text: str
+    """For people: the value, or what it is."""
+    ref: str | None = None
+    """The artifact that holds it, if it is too large for its event."""
+    handle: bool = False
+    """`value` is no more than a handle to that artifact."""
+
+
+def encoded(value: object) -> Encoded:
+    """Any value in the form that the sandbox takes; what is no data as text.
+
+    Raises:
+        ValueTooLargeError: it does not fit.
+    """
+    try:
+        return Encoded(encode(value, tuples=True, huge=True, other=as_json))
+    except ValueTooLargeError:
+        raise
+    except Exception:  # noqa: BLE001  # foreign objects may raise anything from any of their methods
+        return Encoded(encode(as_json(value), tuples=True, huge=True))
+
+
+def hand_in(run: Run, value: object) -> Handed:
+    """A tool's result, whatever it is; a large one becomes an artifact."""
+    described = describe(value)
+    text = as_text(value) if described is None else described
+    try:
+        made = encoded(value)
+    except ValueTooLargeError:
+        return _handle(run, value, text, *_content(value))
+    if described is None and len(text) <= INLINE_BYTES:
+        return Handed(made, text)
+    data = canonical(made.tree)
+    if len(data) <= INLINE_BYTES:
+        return Handed(made, text)
+    if len(data) > LARGEST_VALUE:
+        return _handle(run, value, text, *_content(value))
+    kept = run.store.artifacts.put(data, media_type="application/json", run_id=run.journal.run_id)
+    return Handed(made, text, kept.ref)
+
+
+def _content(value: object) -> tuple[bytes, str]:
+    held = as_array_or_table(value)
+    if isinstance(held, Table):
+        return held.csv().encode("utf-8", "replace"), "text/csv"
+    if isinstance(held, Array) and isinstance(held.data, bytes):
+        return held.npy(), "application/x-npy"
+    return canonical(as_json(value)), "application/json"
+
+
+def _handle(run: Run, value: object, text: str, data: bytes, media_type: str) -> Handed:
+    kept = run.store.artifacts.put(data, media_type=media_type, run_id=run.journal.run_id)
+    handle = {"artifact": kept.ref, "bytes": kept.bytes, "head": text[:_HEAD]}
+    return Handed(Encoded(encode(handle)), text, kept.ref, handle=True)
+
+
+def taken_out(run: Run, value: Any) -> Any:  # Any: as `Execution.value`
+    """A final answer as users get it: small arrays and data frames as lists, large ones as handles to artifacts."""
+
+    def handle(held: Array | Table) -> Any:
+        if held.size <= SMALL:
+            return as_lists(held)
+        data, media_type = _content(held)
+        kept = run.store.artifacts.put(data, media_type=media_type, run_id=run.journal.run_id)
+        return {"artifact": kept.ref, "bytes": kept.bytes, "media_type": media_type, "head": held.describe()}
+
+    return _replaced(value, handle)
+
+
+def as_lists(value: Any) -> Any:  # Any: as a `ToolHandler` gets it
+    """Arguments as tools take them: an array is lists, a data frame a list of rows."""
+    return _replaced(value, lambda held: held.tolist() if isinstance(held, Array) else held.rows())
+
+
+def _replaced(value: Any, form: Callable[[Array | Table], Any]) -> Any:
+    if isinstance(value, Array | Table):
+        return form(value)
+    if isinstance(value, dict):
+        return {key: _replaced(item, form) for key, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list):
+        return [_replaced(item, form) for item in cast("list[Any]", value)]
+    return value
