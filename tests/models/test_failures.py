@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server_answers import ANSWERS, IN_OTHER_WORDS
+
+from wherry.errors import ModelError
 from wherry.models import Failure, FailureKind, classify
 from wherry.models.failure_numbers import wait_seconds
 
@@ -74,6 +77,30 @@ def test_a_real_servers_records(acceptance: Path) -> None:
     python_server = {r["what"]: r for r in records("llama_cpp_python_server")}
     assert classify(status=500, body=python_server["openai json_schema"]["body"]).kind == "BadRequest"
     assert classify(error=python_server["bad grammar"]["body"]).kind == "ConnectionLost"
+
+
+@pytest.mark.parametrize(("kind", "status", "body", "more"), [*ANSWERS, *IN_OTHER_WORDS])
+def test_what_servers_answer(kind: str, status: int | None, body: Any, more: dict[str, Any]) -> None:
+    found = [classify(status=status, body=body)]
+    if status is None:
+        found += [classify(error=body), classify(error=RuntimeError(body))]
+    elif not isinstance(body, str):
+        found.append(classify(status=status, body=json.dumps(body).encode()))
+    for failure in found:
+        got = failure.to_json()
+        assert got["kind"] == kind, failure.detail
+        assert {key: got[key] for key in more} == pytest.approx(more, abs=0.01)
+
+
+def test_a_models_error_is_understood_from_what_it_carries() -> None:
+    told = ModelError("x", kind="ContextOverflow", diagnosis={"kind": "ContextOverflow", "limit": 4096})
+    assert (Failure.of(told).kind, Failure.of(told).limit) == (FailureKind.ContextOverflow, 4096)
+    words = ModelError("This model's maximum context length is 4096 tokens. However, you requested 5000 tokens")
+    assert (Failure.of(words).kind, Failure.of(words).requested) == (FailureKind.ContextOverflow, 5000)
+    asked = ModelError("slow down: try again in 7s", kind="RateLimited")
+    assert (Failure.of(asked).kind, Failure.of(asked).retry_after) == (FailureKind.RateLimited, 7.0)
+    assert Failure.of(ModelError("boom")).kind is FailureKind.ServerError
+    assert Failure.of(ConnectionResetError()).kind is FailureKind.ConnectionLost
 
 
 OVERFLOW, M, R, Q = "ContextOverflow", "OutOfMemory", "RateLimited", "QuotaExhausted"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 CODE_KEYS = frozenset(
-    {"code", "type", "error_type", "errortype", "status", "reason", "__type", "finish_reason", "stop_reason"}
+    {
+        *("code", "type", "error_type", "errortype", "status", "reason", "__type"),
+        *("finish_reason", "stop_reason", "finishreason", "blockreason"),
+    }
 )
 TEXT_KEYS = frozenset({"message", "msg", "error", "detail", "details", "error_message", "error_description", "raw"})
 
@@ -65,6 +69,9 @@ def gather(
                 known_headers = {**{str(k).lower(): str(v) for k, v in pairs}, **known_headers}
     if isinstance(error, str):
         texts.insert(0, error)
+        bodies.append(_embedded(error))
+    if status is None:
+        status = _status_in([*texts, *(each for each in bodies if isinstance(each, str))])
 
     codes: set[str] = set()
     numbers: dict[str, int] = {}
@@ -73,6 +80,7 @@ def gather(
         for value in _parsed(each):
             if isinstance(value, str):
                 said.append(plain(value))
+                _walk(_embedded(value), codes, [], numbers, depth=0)  # its words are in the text already
             else:
                 _walk(value, codes, said, numbers, depth=0)
     heard, raised = (" | ".join(dict.fromkeys(t for t in part if t.strip())) for part in (said, texts))
@@ -107,14 +115,27 @@ def _status_of(error: BaseException) -> int | None:
     return None
 
 
+# The OpenAI SDK: "Error code: 429 - {...}"; others: "status code 503", "HTTP 502".
+_STATUS = re.compile(r"\b(?:error code|status(?: code)?|http(?:/[\d.]+)?)[ :=]{1,3}([45]\d\d)\b", re.IGNORECASE)
+
+
+def _status_in(texts: list[str]) -> int | None:
+    found = next((match for text in texts if (match := _STATUS.search(text[:MAX_TEXT]))), None)
+    return None if found is None else int(found.group(1))
+
+
 def _embedded(text: str) -> object:
-    """The JSON inside an exception's text: SDKs and gateways put the answer behind a few words of their own."""
-    start = text.find("{", 1)
-    if start < 0 or len(text) > MAX_TEXT:
+    """The JSON inside a text: SDKs and gateways put the answer behind a few words of their own."""
+    start, end = text.find("{", 1), text.rfind("}")
+    if start < 0 or end < start or len(text) > MAX_TEXT:
         return None
     try:
         return json.JSONDecoder().raw_decode(text[start:])[0]
     except (ValueError, RecursionError):
+        pass
+    try:
+        return ast.literal_eval(text[start : end + 1])  # the OpenAI SDK prints a dict, which is no JSON
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
 
 
@@ -160,7 +181,9 @@ def _walk(value: object, codes: set[str], said: list[str], numbers: dict[str, in
         name = str(key).lower()
         if isinstance(item, bool) or item is None:
             continue
-        if isinstance(item, int):
+        if name == "estimated_time" and isinstance(item, int | float):  # Hugging Face, while it loads a model
+            said.append(f"wait {item}s")
+        elif isinstance(item, int):
             numbers.setdefault(name, item)
         elif isinstance(item, str):
             if name in CODE_KEYS:
@@ -171,7 +194,7 @@ def _walk(value: object, codes: set[str], said: list[str], numbers: dict[str, in
                 said.append(f"retry in {item}")
             elif name in TEXT_KEYS:
                 # A gateway may pass the inner answer on as a text of JSON.
-                for inner in _parsed(item):
+                for inner in (*_parsed(item), _embedded(item)):
                     if isinstance(inner, str):
                         said.append(plain(inner))
                     else:

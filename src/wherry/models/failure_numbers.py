@@ -15,6 +15,7 @@ _SUMS = (
     re.compile(rf"{_N} \+ {_N} > {_N}"),
     # TGI: must be <= 1512. Given: 1000 `inputs` tokens and 1024 `max_new_tokens`
     re.compile(rf"given: {_N} `?inputs`? tokens and {_N} `?max_new_tokens"),
+    re.compile(rf"prompt(?: tokens)? \(?{_N}\)? ?(?:tokens )?(?:\+|and|plus) `?max_\w*tokens`? \(?{_N}"),
     # vLLM: You passed 12289 input tokens and requested 4096 output tokens
     re.compile(rf"passed {_N} input tokens and requested {_N} output tokens"),
 )
@@ -25,7 +26,7 @@ _LIMITS = tuple(
     re.compile(pattern)
     for pattern in (
         # OpenAI, vLLM, DeepSeek, OpenRouter, SGLang, llama.cpp, LM Studio, Mistral, Fireworks, ...
-        rf"context (?:length|window|size|limit)\)?(?:(?: is)?(?: only)?(?: of)?(?: only)?|:| =) ?\(?{_N}",
+        rf"context(?: (?:length|window|size|limit))?\)?(?:(?: is)?(?: only)?(?: of)?(?: only)?|:| =) ?\(?{_N}",
         rf"{_N}(?: tokens?)? (?:maximum|max) context (?:length|window)",
         # vLLM's engine: maximum model length of 16384; xAI: maximum prompt length is 131072; TensorRT-LLM: (4096)
         rf"max(?:imum)?(?: \w+){{0,3}} (?:length|tokens?|size)(?: allowed| is| of| =|:)*? ?\(?{_N}",
@@ -36,6 +37,10 @@ _LIMITS = tuple(
         rf"cannot exceed {_N}",
         rf"> {_N}",
         rf"limit:? {_N}",
+        rf"supports up to {_N}",
+        rf"more than (?:the )?{_N}",
+        rf"max_\w*len(?:gth)?\W{{0,3}}{_N}",
+        rf"n_ctx ?\(?{_N}",
     )
 )
 _REQUESTED = tuple(
@@ -47,6 +52,7 @@ _REQUESTED = tuple(
         rf"(?:too long|too large|too many(?: \w+)? tokens?):? {_N}",
         rf"(?:length|count|size)(?: is| of|:) {_N}",
         rf"first {_N} tokens",
+        rf"n_keep \({_N}\)",
         rf"(?:requested|actual):? {_N}",
         rf"{_N} (?:input )?tokens",
     )

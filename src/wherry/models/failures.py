@@ -16,8 +16,10 @@ from wherry.models.failure_evidence import Evidence, gather
 from wherry.models.failure_kind import FailureKind
 from wherry.models.failure_numbers import asked_of_rate, token_counts, wait_seconds
 from wherry.models.failure_tables import (
+    CODE_WORDS,
     CODES,
     NETWORK,
+    OUTPUT_BOUND,
     SERVER_TALKS_OF_TOOLS,
     SHAPE_AND_KEYS,
     STATUS,
@@ -117,6 +119,8 @@ _WORTH_WAITING = (
     FailureKind.QuotaExhausted,
 )
 _DETAIL = 500
+_MAYBE_NETWORK = (None, 200, 408, 500, 502, 504, 599)
+"""Statuses under which a text about connections is the server's own trouble with one."""
 
 
 def _kind(evidence: Evidence) -> FailureKind:
@@ -124,9 +128,17 @@ def _kind(evidence: Evidence) -> FailureKind:
     codes = codes | evidence.names
     about_window = WINDOW.search(text) is not None
 
+    bound = _match(OUTPUT_BOUND, text)
+    if bound is not None:
+        return bound
     coded = next((kind for kind, words in CODES if codes & words), None)
+    if coded is None:
+        written = " ".join(code for code in evidence.codes if " " not in code)
+        coded = _match(CODE_WORDS, written)
     if coded is FailureKind.ContentFiltered:
         return coded
+    if status == 402 and coded is not FailureKind.RateLimited:
+        return FailureKind.QuotaExhausted
     if (
         coded is not FailureKind.ContextOverflow
         and not about_window
@@ -152,11 +164,13 @@ def _kind(evidence: Evidence) -> FailureKind:
     said = _match(TEXTS, text)
     if said is FailureKind.RateLimited and about_window and status not in (429, 503):
         return FailureKind.ContextOverflow
+    if said is FailureKind.ContextOverflow and status == 429 and WAIT_ASKED.search(text):
+        return FailureKind.RateLimited
     if said is FailureKind.QuotaExhausted and (WAIT_ASKED.search(text) or "retry-after" in evidence.headers):
         return FailureKind.RateLimited  # Gemini calls a full minute a quota, and says when it is over
     if said is not None:
         return said
-    if status in (None, 200, 408, 500, 599) and (network := _match(NETWORK, text)) is not None:
+    if status in _MAYBE_NETWORK and (network := _match(NETWORK, text)) is not None:
         return network
     if status in (None, 200, 500) and "timeouterror" in evidence.names:
         return FailureKind.Timeout
