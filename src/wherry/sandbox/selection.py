@@ -31,6 +31,10 @@ def get_sandbox(name: str = "auto", *, limits: SandboxLimits | None = None, pack
         from .wasm import wasm_sandbox
 
         return wasm_sandbox(limits, packages)
+    if name == "docker" or name.startswith("docker:"):
+        from .docker import docker_sandbox
+
+        return docker_sandbox(name.removeprefix("docker").removeprefix(":"), limits, package_set(packages))
     if name != "auto" and name not in TIERS:
         raise ConfigurationError(f"no sandbox tier is named {name!r}", hint=f"one of: auto, {', '.join(TIERS)}")
     found = package_set(packages)

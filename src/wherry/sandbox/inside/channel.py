@@ -70,14 +70,14 @@ class Interrupts:
 
 
 class Channel:
-    """Frames over one descriptor. `lock` is held by whoever may read."""
+    """Frames over one descriptor, or over one each way. `lock` is held by whoever may read."""
 
-    def __init__(self, descriptor: int, interrupts: Interrupts) -> None:
+    def __init__(self, descriptor: int, interrupts: Interrupts, *, output: int | None = None) -> None:
         self.lock = threading.RLock()
         self._descriptor = descriptor
         self.interrupts = interrupts
         self._buffer = bytearray()
-        self._read, self._write, self._exit = os.read, _writer(descriptor), os._exit
+        self._read, self._write, self._exit = os.read, _writer(descriptor if output is None else output), os._exit
         self._decode = decode_inside
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)

@@ -17,7 +17,6 @@ from .channel import MAX_FRAME, Channel, Interrupts, SnippetTimeout, frame
 from .decoding import decode_inside
 from .encoding import ValueTooLargeError
 
-
 _call: Callable[[bytes], bytes] = importlib.import_module("_host").call  # built into that Python: the one way out
 
 
