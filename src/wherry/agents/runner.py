@@ -150,7 +150,6 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
 
     for message in briefing.warnings:
         record(EventType.WARNING, message=message, hint="the agent works without them")
-    writer = agent.context.summarizer
     window = ContextWindow(
         profile=profile,
         budget=agent.context,
@@ -162,7 +161,7 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
         task=Message("user", order.task + _given(order, journal, store)),
         state=_state(store, order.session),
         tools=toolbox.native,
-        summarize=None if writer is None else summarizer(writer, journal, frame.account),
+        summarize=summarizer(agent.context, model, journal, frame.account),
     )
     if agent.tier == "unsafe":
         record(EventType.WARNING, message=UNSAFE, hint="leave `sandbox` out to have the jail of this machine")

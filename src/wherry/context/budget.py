@@ -35,9 +35,10 @@ class ContextBudget:
     low_water: float = 0.50
     """Share of the input budget that folding goes down to."""
     compaction: Literal["summary", "extract"] = "summary"
-    """Who writes the summary: the `summarizer`, or the deterministic extract (which stands in whenever it fails)."""
+    """Who writes the summary: a model, or the deterministic extract, which also stands in whenever the model fails."""
     summarizer: Model | None = None
-    """The model that writes summaries; None: nobody, the extract does."""
+    """The model that writes summaries; None: the one that the run is on, if its profile says that it `writes_summaries`
+    (scripted models do not)."""
 
     def __post_init__(self) -> None:
         for field in ("window", "reserve_output", "per_message"):

@@ -56,16 +56,15 @@ class Summary:
 
     def most(self, cap: int) -> int:
         """Tokens that the message takes at most after another `fold`."""
-        share = self._share(cap)
-        old = sum(line.tokens for line in self._lines)
-        if self._is_full(cap):
+        share, old = self._share(cap), self._old
+        if self._asking is None and self._frame + old + share > cap:
             room = max(cap - self._frame - share, 0)
             old = max(room // 3, min(sum(line.tokens for line in self._lines if line.named), room * 2 // 3))
         return min(cap, self._frame + old + share)
 
-    def _is_full(self, cap: int) -> bool:
-        """Whether the older lines have to be made fewer before others can be added."""
-        return self._frame + sum(line.tokens for line in self._lines) + self._share(cap) > cap
+    @property
+    def _old(self) -> int:
+        return sum(line.tokens for line in self._lines)
 
     def _share(self, cap: int) -> int:
         """What one compaction may add. Facts are worth more room than heads of results."""
@@ -77,11 +76,15 @@ class Summary:
         Returns:
             How: `"summary"` by the model, `"extract"`, or `"extract: "` and why the model's summary could not be had.
         """
-        share = self._share(cap)
+        # Of an extract its whole share is set aside, so that what the block will take can be told before it is made.
+        share, size = self._share(cap), self._share(cap)
         new, how = await self._found(groups, share)
-        if self._is_full(cap):
-            self._lines = await self._fewer(max(cap - self._frame - share, 0))
-        self._lines += self._kept(new, share, named_share=1)
+        new = self._kept(new, share, named_share=1)
+        if how == "summary":
+            size = sum(line.tokens for line in new)
+        if self._frame + self._old + size > cap:
+            self._lines = await self._fewer(max(cap - self._frame - size, 0))
+        self._lines += new
         return how
 
     async def _found(self, groups: Sequence[Group], share: int) -> tuple[list[Line], str]:
@@ -131,7 +134,7 @@ class Summary:
             return None
         room = cap
         for _ in range(6):
-            if self._frame + sum(line.tokens for line in self._lines) > room:
+            if self._frame + self._old > room:
                 self._lines = self._kept(self._lines, room - self._frame)
             # The note stands last: it changes more often than the lines do.
             note = [f"[{self._left_out} more lines left out]"] if self._left_out else []

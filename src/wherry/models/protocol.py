@@ -36,6 +36,9 @@ class ModelProfile:
     """Role (`"code"`, `"tools"`, `"manager"`) -> short worked examples for the system prompt, for small models."""
     last_value_answers: bool = False
     """Whether a snippet's last value is the final answer when `final_answer` was left out (small models forget it)."""
+    writes_summaries: bool = True
+    """Whether an agent that runs on this model asks it for summaries of older turns, unless its budget names another.
+    Scripted models are not asked: a summary would take a reply that the script has for a step."""
     backend: str = ""
     """Where the model runs: models of one name and backend are one server's. Empty: nothing is shared with others."""
     tokens_in_flight: int | None = None

@@ -23,6 +23,9 @@ class ScriptedModel:
             first two. May be any iterable; it is read as it is needed.
         profile: Fields of `ModelProfile` to set: `name`, `window`, `native_tools`, ...
 
+    It is not asked for summaries of older turns, unless it is given as `ContextBudget(summarizer=...)` or made with
+    `writes_summaries=True`: the extract stands for them, and no reply of the script is taken but by a step.
+
     Calls that run at the same time take replies in the order in which they were made. A reply that does not say what it
     used has a `usage` of None.
     """
@@ -89,7 +92,7 @@ class FunctionModel:
 
 
 def _defaults(profile: dict[str, Any]) -> dict[str, Any]:
-    return {"window": 128_000, "price_key": "free", **profile}
+    return {"window": 128_000, "price_key": "free", "writes_summaries": False, **profile}
 
 
 async def _reply(item: Scripted, request: ModelRequest) -> ModelReply:
