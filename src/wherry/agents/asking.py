@@ -132,6 +132,7 @@ class _Question:
             tools_digest=run.toolbox.digest,
             max_output=fitted.max_output,
             tokens=fitted.tokens,
+            tools=fitted.tools,
             window=fitted.window,
             **again,
         )

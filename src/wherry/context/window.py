@@ -42,6 +42,8 @@ class Fitted:
     """How many leading messages are byte for byte those of the previous request."""
     add: tuple[str, ...]
     """The digests of the messages after those."""
+    tools: int
+    """The part of `tokens` that the tool schemas take."""
 
 
 class ContextWindow:
@@ -264,7 +266,8 @@ class ContextWindow:
         self._cache.asked(grew=grown == self._length)
         self._length, self._system_sent = len(flat) + 1, system
         self._ledger.asked(total)
-        return Fitted((self._system.message, *flat), reserve, total, self.window, grown, add)
+        schemas = self.counter.scaled(self._ledger.tools)
+        return Fitted((self._system.message, *flat), reserve, total, self.window, grown, add, schemas)
 
     def _words(self, tools: Sequence[ToolSchema]) -> int:
         """What calls and results may take more in words, where a report has settled what they take as such."""
