@@ -150,6 +150,7 @@ class Wire:
 
         A loop that listened would also keep a session alive that everybody else has forgotten.
         """
+        self._rest = None  # it refers to us: a circle that only the collector would find
         if not self._dead:
             self._stop_listening()
             self._link.signal(signal.SIGSTOP)

@@ -247,6 +247,14 @@ class Zygote:
             )
         link = Link(ours, descriptors[0])
         self._links[message["pid"]] = link
+        try:
+            self._greet(ours, link)
+        except BaseException:
+            link.release()
+            raise
+        return link
+
+    def _greet(self, ours: socket.socket, link: Link) -> None:
         ours.settimeout(_SESSION_SECONDS)
         greeting, handles, _, _ = socket.recv_fds(ours, 64, 2)
         if not greeting:
@@ -257,13 +265,14 @@ class Zygote:
             self._listeners[listener] = link, self._meter()
             self._poll.register(listener, select.EPOLLIN)
         ours.setblocking(False)
-        return link
 
     def _meter(self) -> Meter | None:
         config = self._config
         if config.namespaces:
             return None
-        return Meter(disk_bytes=config.disk_bytes, inodes=config.inodes, threads=config.threads)
+        limits = {"disk": config.disk_bytes, "inodes": config.inodes, "threads": config.threads}
+        disk, inodes, threads = (1 << 62 if layer in config.without else limit for layer, limit in limits.items())
+        return Meter(disk_bytes=disk, inodes=inodes, threads=threads)
 
     def _stop(self) -> None:
         """End the launcher; the kernel ends everything that it started."""
@@ -272,7 +281,8 @@ class Zygote:
             if not link.exit.done():
                 link.exit.set_result(Exit(-signal.SIGKILL))
         self._links.clear()
-        self._reserve.clear()
+        while self._reserve:
+            self._reserve.popleft().release()
         for descriptor in list(self._listeners):
             self._drop_listener(descriptor)
         if self._control is not None:

@@ -24,6 +24,16 @@ _FOLDER = 4
 _SECCOMP_SET_MODE_FILTER = 1
 _NEW_LISTENER = 8
 _NPROC_PER_NAMESPACE = (5, 14)
+_LAYERS = {
+    "threads": resource.RLIMIT_NPROC,
+    "file-size": resource.RLIMIT_FSIZE,
+    "descriptors": resource.RLIMIT_NOFILE,
+    "cpu": resource.RLIMIT_CPU,
+    "locked-memory": resource.RLIMIT_MEMLOCK,
+    "queues": resource.RLIMIT_MSGQUEUE,
+    "signals": resource.RLIMIT_SIGPENDING,
+}
+"""What the tests call them, which leave them out one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +67,7 @@ def plan(config: JailConfig, *, read: list[str]) -> Plan:
     release = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2])
     if config.namespaces and release >= _NPROC_PER_NAMESPACE:
         limits[resource.RLIMIT_NPROC] = config.threads
-    for layer, name in (("threads", resource.RLIMIT_NPROC), ("file-size", resource.RLIMIT_FSIZE)):
+    for layer, name in _LAYERS.items():
         if layer in config.without:
             limits.pop(name, None)
     return Plan(
@@ -99,8 +109,11 @@ def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> int:
         raise OSError("the work folder has another descriptor than it should")
     if "capabilities" not in plan.without:
         kernel.drop_capabilities()
-    kernel.prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)  # no set-uid program can give anything back
-    kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 0)  # no ptrace, and no other process reads its memory
+    if "no-new-privileges" not in plan.without:
+        # No set-uid program can give anything back; and without it the kernel takes no filter from the unprivileged.
+        kernel.prctl("no_new_privs", kernel.PR_SET_NO_NEW_PRIVS, 1)
+    # No other process of the same user reads its memory or traces it: not a session, and nothing that fools one.
+    kernel.prctl("dumpable", kernel.PR_SET_DUMPABLE, 1 if "dumpable" in plan.without else 0)
     if "landlock" not in plan.without:
         version = landlock.restrict(read=plan.read, write=[work, "/dev/null"])
         if version < 4 and not plan.namespaces:

@@ -15,6 +15,7 @@ WORK = "/work"
 PACKAGES = "/packages"
 _SYSTEM = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+_MADE = ("work", "proc", "old", "dev", "tmp", "sys")
 _FOREIGN = ("site-packages", "dist-packages")
 
 
@@ -59,8 +60,13 @@ def without_foreign(paths: list[str]) -> tuple[list[str], list[str]]:
     return read, names
 
 
-def build(root: str, packages: str) -> int:
+def build(root: str, packages: str, *, everything: bool = False) -> int:
     """Make `root` the root of this mount namespace.
+
+    Args:
+        root: an empty folder.
+        packages: a package set, or nothing.
+        everything: for tests: show the whole of the host's root.
 
     Returns:
         A descriptor of a /proc that no path leads to: only the launcher may write id maps through it.
@@ -69,7 +75,7 @@ def build(root: str, packages: str) -> int:
     kernel.mount("tmpfs", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=4m,mode=755")
     for name in ("work", "proc", "old", "dev"):
         os.mkdir(f"{root}/{name}")
-    shown = readable("")
+    shown = [f"/{name}" for name in os.listdir("/") if name not in _MADE] if everything else readable("")
     for path in shown:
         if not any(path.startswith(other + "/") for other in shown if other != path):
             _show(path, root + path)

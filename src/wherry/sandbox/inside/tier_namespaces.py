@@ -85,7 +85,9 @@ def _enter(control: socket.socket, config: JailConfig) -> int:
     kernel.die_with_parent()
     names = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC
     network = 0 if "network" in config.without else kernel.CLONE_NEWNET
-    kernel.unshare(names | kernel.CLONE_NEWUTS | network | kernel.CLONE_NEWCGROUP)
+    host_name = 0 if "host-name" in config.without else kernel.CLONE_NEWUTS
+    # The last hides what no /proc and no /sys hide already, for nothing: it is the one layer that no test can show.
+    kernel.unshare(names | host_name | network | kernel.CLONE_NEWCGROUP)
     child = os.fork()  # the first child is process 1 of the new pid namespace: with it dies everything inside
     if child:
         control.close()
@@ -93,8 +95,9 @@ def _enter(control: socket.socket, config: JailConfig) -> int:
         os._exit(0)
     # Without asking who the parent is: its id is in another namespace. Should it be dead, so is the control socket.
     kernel.prctl("parent death signal", kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    socket.sethostname("sandbox")
-    proc = root.build(config.scratch, config.packages)
+    if host_name:
+        socket.sethostname("sandbox")
+    proc = root.build(config.scratch, config.packages, everything="root" in config.without)
     root.enter(config.numbers["pivot_root"])
     return proc
 
