@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -174,6 +175,26 @@ def show(
         from wherry.cli.history import show_run
 
         return show_run(run_id, as_json=as_json)
+
+    _end(context, body, store=store, as_json=as_json)
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")],
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", dir_okay=False, help="Write it as one page instead.")
+    ] = None,
+    as_json: Json = False,
+    store: StoreUrl = None,
+) -> None:
+    """Show what made a run's context grow: every request's parts, the largest messages, the curve."""
+
+    def body() -> Exit:
+        from wherry.cli.examining import examine
+
+        return examine(run_id, html=html, as_json=as_json)
 
     _end(context, body, store=store, as_json=as_json)
 
