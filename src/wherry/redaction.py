@@ -114,6 +114,15 @@ def redact_json(data: bytes) -> bytes:
     return data
 
 
+def redact_bytes(data: bytes) -> bytes:
+    """A text in UTF-8, JSON or not, without secrets. Without any, the same object."""
+    for secret in _texts:
+        written = secret.encode("utf-8", "surrogatepass")
+        if written in data:
+            data = data.replace(written, ending(secret).encode())
+    return redact_json(data)
+
+
 def ending(secret: str) -> str:
     """How a secret is told of: its last four characters, or nothing of one that is short."""
     tail = secret[-4:]

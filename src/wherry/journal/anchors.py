@@ -194,7 +194,8 @@ def _check(store: Store, run_id: str, anchored: _Anchored, report: Report) -> Br
     for seq, expected in sorted(anchored.hashes.items()):
         found = hashes[seq]
         if found is None:
-            return Break(run_id, seq, f"record {seq} is missing: the run had {seq} records when it was anchored")
+            missing = records + 1
+            return Break(run_id, missing, f"record {missing} is missing: the run had {seq} when it was anchored")
         if found.hex() != expected:
             return Break(run_id, seq, f"record {seq} is another than the one that was anchored")
     report.records += records

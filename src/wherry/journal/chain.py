@@ -17,7 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
+from typing import cast
 
+from wherry.errors import StoreError
 from wherry.journal.events import EventType
 from wherry.messages import canonical, parse
 from wherry.store import EventRow, RunRow, Store
@@ -130,8 +132,15 @@ def _broken_end(run: RunRow, expected: int, last: str, *, pruned: bool) -> Break
 
 def _broken_message(store: Store, rows: Iterable[EventRow], checked: set[str]) -> Break | None:
     """The first message that records name and that cannot be shown, if there is one."""
-    named = [(row, name) for row in rows for name in _quick_digests(row) if name not in checked]
-    wanted = {name for _, name in named if _DIGEST.fullmatch(name)}
+    named: list[tuple[EventRow, str]] = []
+    unread: Break | None = None
+    for row in rows:
+        try:
+            named += [(row, name) for name in _quick_digests(row) if name not in checked]
+        except StoreError as error:
+            unread = Break(row.run_id, row.seq, error.message)
+            break
+    wanted = {name for _, name in named if DIGEST.fullmatch(name)}
     found = store.messages(wanted) if wanted else {}
     for row, name in named:
         body = found.get(name)
@@ -143,27 +152,44 @@ def _broken_message(store: Store, rows: Iterable[EventRow], checked: set[str]) -
             return Break(row.run_id, row.seq, f"the store has no message {name}")
         return Break(row.run_id, row.seq, f"message {name} is damaged: its content has another digest")
     checked |= wanted
-    return None
+    return unread
 
 
 def message_digests(row: EventRow) -> list[str]:
-    """The messages that a record names; none of one whose payload was removed."""
-    if row.pruned is not None:
+    """The messages that a record names; none of one whose payload was removed.
+
+    Raises:
+        StoreError: Its payload is no JSON object.
+    """
+    key = _NAMING.get(row.type)
+    if key is None or row.pruned is not None:
         return []
-    if row.type == EventType.MODEL_REQUESTED:
-        return list(parse(row.body).get("add", ()))
-    if row.type == EventType.MODEL_REPLIED:
-        return list(filter(None, [parse(row.body).get("message")]))
-    return []
+    try:
+        payload: object = parse(row.body)
+    except ValueError:
+        payload = None
+    if not isinstance(payload, dict):
+        raise StoreError(f"record {row.seq} of run {row.run_id!r} holds no JSON object", run_id=row.run_id)
+    named = cast("dict[str, object]", payload).get(key)
+    names = cast("list[object]", named) if isinstance(named, list) else [named]
+    return [name for name in names if isinstance(name, str) and name]
 
 
-_DIGEST = re.compile("[0-9a-f]{64}")
+_NAMING: dict[str, str] = {
+    EventType.MODEL_REQUESTED: "add",
+    EventType.MODEL_REPLIED: "message",
+    EventType.CONTEXT_COMPACTED: "folded",
+}
+"""Where records of these types have the digests of messages."""
+DIGEST = re.compile("[0-9a-f]{64}")
 _ADDED = re.compile(rb'\{"add":\[((?:"[0-9a-f]{64}",?)*)\]')
 _REPLIED = re.compile(rb'"message":"([0-9a-f]{64})"')
 
 
 def _quick_digests(row: EventRow) -> list[str]:
     """As `message_digests`, mostly without parsing: it may name more, never less."""
+    if row.type not in _NAMING:
+        return []
     if row.type == EventType.MODEL_REQUESTED:
         added = _ADDED.match(row.body)
         if added is not None:
@@ -172,6 +198,4 @@ def _quick_digests(row: EventRow) -> list[str]:
         named = _REPLIED.findall(row.body)
         if named:
             return [name.decode() for name in named]
-    else:
-        return []
     return message_digests(row)

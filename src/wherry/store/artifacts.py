@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wherry.errors import StoreError
+from wherry.redaction import redact_bytes
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import ArtifactRef
 
@@ -106,6 +107,8 @@ class SQLArtifacts:
 
     def put(self, data: bytes, *, media_type: str, run_id: str) -> ArtifactRef:
         self._database.check_usable()
+        if _is_text(media_type):
+            data = redact_bytes(data)
         sha256 = hashlib.sha256(data).hexdigest()
         lines = data.count(b"\n") + (not data.endswith(b"\n") and len(data) > 0)
 
@@ -210,6 +213,12 @@ _SELECT = "SELECT ref, sha256, bytes, media_type, lines FROM artifacts"
 
 def _name(sha256: str, digits: int) -> str:
     return f"a-{sha256[:digits]}"
+
+
+def _is_text(media_type: str) -> bool:
+    return media_type.startswith("text/") or media_type.partition(";")[0].endswith(
+        ("json", "xml", "yaml", "javascript")
+    )
 
 
 def _lock(sha256: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from wherry.messages import JSON, canonical, parse
+from wherry.redaction import redact_json
 from wherry.store.database import Connection, Database, blob, text
 
 VALUE_BYTES = 1024 * 1024
@@ -41,7 +42,7 @@ class SQLMemo:
             raise scope_full(scope)
 
     def compare_and_set(self, scope: str, key: str, *, expected: JSON, value: JSON, ttl: float | None = None) -> bool:
-        body, before = encoded(value), canonical(expected)
+        body, before = encoded(value), redact_json(canonical(expected))
 
         def write(connection: Connection) -> bool | None:
             self._database.lock(connection, f"memo:{scope}")
@@ -78,12 +79,13 @@ class SQLMemo:
 
 
 def encoded(value: JSON) -> bytes:
-    """
+    """A value as it is stored: without secrets.
+
     Raises:
         TypeError: `value` holds something that JSON cannot carry.
         ValueError: It is larger than a memo's value may be.
     """
-    body = canonical(value)
+    body = redact_json(canonical(value))
     if len(body) > VALUE_BYTES:
         raise ValueError(
             f"a memo takes values up to {VALUE_BYTES:,} bytes; this one has {len(body):,}: keep it as an artifact"

@@ -5,7 +5,9 @@ The docstrings say what a backend's tests check:
 * A batch is written whole or not at all, and batches of one run in the order of their `append` calls.
 * A batch whose first event does not follow the run's last stored one fails with StoreError; nothing of it is stored.
 * What a done future reported, and what `save_session` or any method of the parts wrote, is still there after `kill -9`.
-* Texts and bytes come back as they were given, lone surrogates and NUL included.
+* Texts and bytes come back as they were given, lone surrogates and NUL included. But for secrets (`wherry.redaction`):
+  sessions, memo, search index and artifacts of text are written without them. What is in a batch was cleaned before it
+  was hashed; the cache is not.
 * Reading never waits for writing.
 * A closed store, and one that came through a fork, refuses all use with StoreError.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from wherry.redaction import redact
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import Hit
 from wherry.store.terms import Term, indexed, terms
@@ -23,7 +24,7 @@ class FTSIndex:
         self._database = database
 
     def add(self, space: str, items: Iterable[tuple[str, str]], *, cursor: int | None = None) -> None:
-        rows = [(blob(key), blob(value), indexed(value)) for key, value in items]
+        rows = prepared(items)
 
         def write(connection: Connection) -> None:
             query = "INSERT INTO search_spaces (space, position) VALUES (?, 0) ON CONFLICT (space) DO NOTHING"
@@ -76,6 +77,12 @@ class FTSIndex:
             connection.execute("DELETE FROM search_spaces WHERE id = ?", (number,))
 
         self._database.write(write)
+
+
+def prepared(items: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes, str]]:
+    """Key, text and words of items, without secrets."""
+    clean = ((key, redact(text)) for key, text in items)
+    return [(blob(key), blob(text), indexed(text)) for key, text in clean]
 
 
 def _forget(connection: Connection, number: int, items: list[tuple[int, bytes, bytes | None]]) -> None:

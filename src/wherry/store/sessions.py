@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from wherry.errors import StoreConflict
+from wherry.redaction import redact_json
 from wherry.store.database import Connection, Database, blob
 
 
@@ -15,6 +16,8 @@ class SQLSessions:
         self._database = database
 
     def save(self, session: str, state: bytes, *, expected: int | None) -> int:
+        state = redact_json(state)
+
         def write(connection: Connection) -> int:
             self._database.lock(connection, f"session:{session}")
             query = "SELECT revision FROM sessions WHERE session = ?"
