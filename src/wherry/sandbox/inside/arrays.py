@@ -180,10 +180,8 @@ class Table:
         rows: that the whole has, if this is its head.
         """
         kinds = ", ".join(f"{name} ({column.name})" for name, column in zip(self.names, self.columns, strict=True))
-        head = self.csv(_ROWS)
-        return f"data frame of {len(self) if rows is None else rows:,} rows and {len(self.names)} columns: {kinds}; first rows:\n{head}"[
-            :3000
-        ]
+        size = f"{len(self) if rows is None else rows:,} rows and {len(self.names)} columns"
+        return f"data frame of {size}: {kinds}; first rows:\n{self.csv(_ROWS)}"[:3000]
 
 
 def packed(value: Any, items: Any) -> Array | Table | None:  # Any: numpy's and pandas' own

@@ -12,6 +12,9 @@ from collections.abc import Collection, Mapping
 from types import CodeType
 from typing import Any
 
+PREFIX = "<snippet "
+"""What the file names of snippets begin with."""
+
 
 def execute(code: str, filename: str, scope: dict[str, Any], tools: Mapping[str, object]) -> object:
     """Run a snippet.
@@ -21,7 +24,9 @@ def execute(code: str, filename: str, scope: dict[str, Any], tools: Mapping[str,
     """
     tree = ast.parse(code, filename)
     if "await" in code:
-        tree = _Unawaited({name for name, tool in tools.items() if scope.get(name) is tool}).visit(tree)
+        own = _bound_in(tree)
+        names = {name for name, tool in tools.items() if scope.get(name) is tool and name not in own}
+        tree = _Unawaited(names).visit(tree)
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if "await" in code or "async" in code else 0
     last = tree.body[-1] if tree.body else None
     expression: CodeType | None = None
@@ -48,6 +53,21 @@ def _in_loop(body: CodeType, expression: CodeType | None, scope: dict[str, Any])
         return value
 
     return asyncio.run(play())
+
+
+def _bound_in(tree: ast.AST) -> set[str]:
+    """Names that a snippet gives a meaning of its own somewhere."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name)
+    return found
 
 
 class _Unawaited(ast.NodeTransformer):

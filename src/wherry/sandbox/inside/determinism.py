@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .tracebacks import PREFIX
+from .compiling import PREFIX
 
 MAX_READINGS = 1000
 """More are not written down; run again they go on from the last one."""

@@ -228,6 +228,8 @@ class _Encoder:
         return self._leaf(value) if data is None else self._within(value, data)
 
     def _leaf(self, value: Any) -> Any:
+        if type(value).__name__ in ("NaTType", "NAType"):  # pandas' "no time" and "no value"
+            return None
         held = packed(value, self._items)
         if held is not None:
             return self._packed(held)

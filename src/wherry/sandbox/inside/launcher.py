@@ -13,7 +13,7 @@ import socket
 import sys
 from typing import NoReturn, Protocol
 
-from . import lockdown, worker
+from . import determinism, lockdown, worker
 from .config import JailConfig
 from .control import send
 from .tier_landlock import LandlockTier
@@ -61,6 +61,7 @@ def main(descriptor: int) -> NoReturn:
 
 def _load(config: JailConfig, packages: str) -> None:
     """Import once what most snippets want; sessions share the pages."""
+    determinism.install()
     sys.path[:] = [path for path in sys.path if path] + ([packages] if packages else [])
     for name in config.preload:
         importlib.import_module(name)

@@ -1,27 +1,26 @@
-"""What went wrong, for a model to mend: the snippet's own frames with their lines, and names that come close.
-
-A close name is suggested in the message and never used in silence.
-"""
+"""What went wrong, for a model to mend: the snippet's own frames with their lines, and a hint."""
 
 from __future__ import annotations
 
-import builtins
-import difflib
 import linecache
-import sys
+from collections.abc import Iterable
 from types import TracebackType
 
-PREFIX = "<snippet "
+from .compiling import PREFIX
+from .hints import hint
+
 _MAX_FRAMES = 8
 _MAX_TEXT = 4000
 _MAX_MESSAGE = 1500
 
 
-def describe(error: BaseException, *, packages: tuple[str, ...]) -> str:
+def describe(error: BaseException, *, packages: tuple[str, ...], tools: Iterable[str]) -> str:
     """The error as text. Runs code of the snippet's (`__str__`), so the caller must be able to stop it.
 
     Args:
+        error: what the snippet raised.
         packages: modules beyond the standard library that can be imported here.
+        tools: names of the functions that the host answers.
     """
     lines: list[str] = []
     if isinstance(error, SyntaxError) and (error.filename or "").startswith(PREFIX):
@@ -29,10 +28,11 @@ def describe(error: BaseException, *, packages: tuple[str, ...]) -> str:
         message = f"{type(error).__name__}: {error.msg}"
     else:
         lines += _frames(error.__traceback__)
-        message = _headline(error) + _hint(error, packages)
+        message = _headline(error)
     cause = error.__cause__
-    if cause is not None:
+    if cause is not None and _headline(cause) != message:
         lines.append(f"caused by {_headline(cause)}")
+    message += hint(error, packages=packages, tools=tools)
     text = "\n".join([*lines, message])
     return text if len(text) <= _MAX_TEXT else f"{text[: _MAX_TEXT // 2]}\n...\n{text[-_MAX_TEXT // 2 :]}"
 
@@ -84,30 +84,3 @@ def _syntax(error: SyntaxError) -> list[str]:
     if error.offset:
         lines.append(" " * (len(f"  -> {error.lineno} | ") + error.offset - 1) + "^")
     return lines
-
-
-def _hint(error: BaseException, packages: tuple[str, ...]) -> str:
-    if isinstance(error, NameError) and error.name:
-        return _close(error.name, _visible_names(error))
-    if isinstance(error, AttributeError) and error.name:
-        return _close(error.name, dir(error.obj))
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        there = f"the standard library and {', '.join(packages)}" if packages else "the standard library"
-        return f". Only {there} can be imported here" + _close(error.name, [*packages, *sys.stdlib_module_names])
-    return ""
-
-
-def _visible_names(error: BaseException) -> list[str]:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    names = list(vars(builtins))
-    if trace is not None:
-        names = [*trace.tb_frame.f_locals, *trace.tb_frame.f_globals, *names]
-    return names
-
-
-def _close(name: str, names: list[str]) -> str:
-    known = dict.fromkeys(other for other in names if not other.startswith("_") and other != name)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
-    return f". Did you mean {' or '.join(repr(other) for other in close)}?" if close else ""

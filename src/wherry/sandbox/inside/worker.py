@@ -16,7 +16,7 @@ from collections.abc import Callable
 from time import process_time
 from typing import Any, NoReturn
 
-from . import arrays, compiling, decoding, determinism, encoding, tracebacks
+from . import arrays, compiling, decoding, determinism, encoding, hints, tracebacks
 from .channel import Channel, Interrupts, SnippetTimeout, frame
 from .output import Capture, text_stream
 
@@ -47,7 +47,7 @@ def serve(source: int | Channel, *, stdout_bytes: int, packages: tuple[str, ...]
     """
     # Functions look builtins up where their module says: a snippet that replaces `isinstance` must not reach this file.
     builtins.__dict__["ToolError"] = ToolError
-    for module in (sys.modules[__name__], arrays, compiling, decoding, determinism, encoding, tracebacks):
+    for module in (sys.modules[__name__], arrays, compiling, decoding, determinism, encoding, hints, tracebacks):
         module.__dict__["__builtins__"] = dict(vars(builtins))
     determinism.install()
     channel = Channel(source, Interrupts()) if isinstance(source, int) else source
@@ -142,7 +142,7 @@ class Worker:
 
     def _execute(self, code: str) -> dict[str, Any]:
         self.count += 1
-        filename = f"{tracebacks.PREFIX}{self.count}>"
+        filename = f"{compiling.PREFIX}{self.count}>"
         # For tracebacks and inspect.getsource. Without a modification time it is never checked against a file.
         linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
         value = compiling.execute(code, filename, self.scope, self.functions)
@@ -158,7 +158,7 @@ class Worker:
         kind = "memory" if isinstance(error, MemoryError) else "exception"
         if kind == "memory":
             self.spare = None
-        text = tracebacks.describe(error, packages=self.packages)
+        text = tracebacks.describe(error, packages=self.packages, tools=self.functions)
         if self.interrupts.hit:
             kind = "timeout"
         error.__traceback__ = None  # lets go of the frames, and with them of what filled the memory
