@@ -180,6 +180,26 @@ def show(
 
 
 @app.command()
+def cost(
+    context: typer.Context,
+    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of it.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Of all runs since: 12h, 7d, 2w, or a date.")
+    ] = None,
+    as_json: Json = False,
+    store: StoreUrl = None,
+) -> None:
+    """Show who spent what: by agent, by model, by tool."""
+
+    def body() -> Exit:
+        from wherry.cli.costing import print_cost
+
+        return print_cost(run_id, since=since, as_json=as_json)
+
+    _end(context, body, store=store, as_json=as_json)
+
+
+@app.command()
 def doctor(
     context: typer.Context,
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")],

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from wherry.journal import Event, EventType
 from wherry.messages import Usage
+from wherry.observe.visible import visible
 
 HEADER = ("agent", "model", "requests", "input", "cached", "output", "tool calls", "model s", "USD")
+TOOLS_HEADER = ("tool", "calls", "failed", "seconds", "USD")
+
+
+@dataclass(slots=True)
+class ToolSpending:
+    """What one tool, or one managed agent, was called for."""
+
+    calls: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    usd: Decimal | None = Decimal(0)
+    """What a managed agent's runs cost; tools cost nothing that is known here."""
 
 
 class Costs:
@@ -18,6 +33,8 @@ class Costs:
         self._spent: dict[tuple[str, str], Usage] = {}
         self._models: dict[str, str] = {}
         """Run id -> the model that it began with."""
+        self.tools: dict[str, ToolSpending] = {}
+        """By name, managed agents among them."""
 
     def __call__(self, event: Event) -> None:
         payload = event.payload
@@ -32,6 +49,17 @@ class Costs:
                 self._add(event, Usage(requests=1))
             case EventType.TOOL_CALLED | EventType.AGENT_CALLED:
                 self._add(event, Usage(tool_calls=1))
+                self._tool(payload).calls += 1
+            case EventType.TOOL_RETURNED:
+                tool = self._tool(payload)
+                tool.failed += not payload.get("ok", True)
+                tool.seconds += payload.get("seconds", 0)
+            case EventType.AGENT_RETURNED:
+                told = payload.get("usage")
+                tool, usage = self._tool(payload), Usage() if told is None else Usage.from_json(told)
+                tool.failed += payload.get("status") != "completed"
+                tool.seconds += usage.seconds
+                tool.usd = None if tool.usd is None or usage.usd is None else tool.usd + usage.usd
             case EventType.RUN_FINISHED:
                 self._models.pop(event.run_id, None)
             case _:
@@ -40,6 +68,14 @@ class Costs:
     def _add(self, event: Event, usage: Usage) -> None:
         key = (event.agent, self._models.get(event.run_id, ""))
         self._spent[key] = self._spent.get(key, Usage()) + usage
+
+    def _tool(self, payload: Mapping[str, Any]) -> ToolSpending:  # Any: JSON
+        return self.tools.setdefault(str(payload.get("name", "?")), ToolSpending())
+
+    @property
+    def spent(self) -> Mapping[tuple[str, str], Usage]:
+        """By agent and model, in the order in which they appeared."""
+        return self._spent
 
     @property
     def total(self) -> Usage:
@@ -50,6 +86,16 @@ class Costs:
         rows = [HEADER]
         rows += [(agent, model, *_numbers(usage)) for (agent, model), usage in self._spent.items()]
         rows.append(("total", "", *_numbers(self.total)))
+        return rows
+
+    def tool_rows(self) -> list[tuple[str, ...]]:
+        """The header, and a row per tool or managed agent; what was called most stands first."""
+        by_calls = sorted(self.tools.items(), key=lambda item: -item[1].calls)
+        rows = [TOOLS_HEADER]
+        rows += [
+            (visible(name), f"{t.calls:,}", f"{t.failed:,}", f"{t.seconds:,.1f}", dollars(t.usd))
+            for name, t in by_calls
+        ]
         return rows
 
 
