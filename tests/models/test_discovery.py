@@ -77,6 +77,32 @@ def test_lm_studio_and_tgi(server: PlaybackServer) -> None:
     assert prepared(server).window == 3000
 
 
+def test_lm_studio_since_0_4(server: PlaybackServer) -> None:
+    server.pages = models({"id": "qwen/qwen3-4b", "owned_by": "organization_owner"})
+    loaded = {"id": "qwen/qwen3-4b", "config": {"context_length": 16384, "parallel": 4}}
+    unloaded: dict[str, Any] = {"key": "other", "loaded_instances": [], "max_context_length": 131072}
+    server.pages["/api/v1/models"] = Answer(
+        {"models": [unloaded, {"key": "qwen/qwen3-4b", "loaded_instances": [loaded], "max_context_length": 262144}]}
+    )
+    assert prepared(server, "qwen/qwen3-4b").window == 16384
+
+
+def test_sglang_and_kobold_cpp(server: PlaybackServer) -> None:
+    server.pages = models({"id": "m", "owned_by": "sglang"})
+    server.pages["/get_server_info"] = Answer({"model_path": "m", "context_length": 20480})
+    assert prepared(server).window == 20480
+    server.pages = models({"id": "m", "owned_by": "koboldcpp"})
+    server.pages["/api/extra/true_max_context_length"] = Answer({"value": 12288})
+    assert prepared(server).window == 12288
+
+
+def test_a_llama_cpp_router_is_asked_for_the_model(server: PlaybackServer) -> None:
+    server.pages = models({"id": "org/m:Q4", "owned_by": "llamacpp"})
+    server.pages["/props"] = Answer({"role": "router"})
+    server.pages["/props?model=org%2Fm%3AQ4"] = Answer({"default_generation_settings": {"n_ctx": 6144}})
+    assert prepared(server, "org/m:Q4").window == 6144
+
+
 def test_the_name_is_asked_for(server: PlaybackServer) -> None:
     server.pages = models({"id": "Qwen2.5-7B", "max_model_len": 8192}, {"id": "second", "max_model_len": 1})
     server.play(completion())

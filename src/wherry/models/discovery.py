@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
+from urllib.parse import quote
 
 from wherry.models.pricing import listed_window
 
@@ -101,17 +102,28 @@ Question = Callable[[_Asker, str], Coroutine[Any, Any, _Window | None]]
 
 def _order(owner: str) -> Iterator[Question]:
     """The kinds of servers to try, the likely one first."""
-    likely: dict[str, Question] = {"llamacpp": _llama_cpp, "library": _ollama, "organization_owner": _lm_studio}
+    likely: dict[str, Question] = {
+        "llamacpp": _llama_cpp,
+        "library": _ollama,
+        "organization_owner": _lm_studio,
+        "sglang": _sglang,
+        "koboldcpp": _kobold_cpp,
+    }
     if owner in likely:
         yield likely[owner]
         return
-    yield from (_llama_cpp, _ollama, _lm_studio, _tgi)
+    yield from (_llama_cpp, _ollama, _lm_studio, _tgi, _sglang, _kobold_cpp)
 
 
 async def _llama_cpp(ask: _Asker, name: str) -> _Window | None:
-    """`/props` has the context of one slot, which is what a request gets, and how many slots there are."""
+    """`/props` has the context of one slot, which is what a request gets, and how many slots there are. A router of
+    several models wants to be told which.
+    """
     properties = await ask("/props")
     window = _number(_get(_get(properties, "default_generation_settings"), "n_ctx"))
+    if window is None and properties is not None and name:
+        properties = await ask(f"/props?model={quote(name, safe='')}")
+        window = _number(_get(_get(properties, "default_generation_settings"), "n_ctx"))
     slots = _get(properties, "total_slots")
     if window is None:
         return None
@@ -140,6 +152,12 @@ async def _ollama(ask: _Asker, name: str) -> _Window | None:
 
 
 async def _lm_studio(ask: _Asker, name: str) -> _Window | None:
+    """The context that a model was loaded with: by the interface since 0.4, or the one before."""
+    for model in _mappings(_get(await ask("/api/v1/models"), "models")):
+        for instance in _mappings(model.get("loaded_instances")):
+            length = _get(instance.get("config"), "context_length")
+            if name in (model.get("key"), instance.get("id")) and (window := _number(length)) is not None:
+                return _Window(window)
     for model in _mappings(_get(await ask("/api/v0/models"), "data")):
         if model.get("id") == name and (window := _number(model.get("loaded_context_length"))) is not None:
             return _Window(window)
@@ -149,6 +167,16 @@ async def _lm_studio(ask: _Asker, name: str) -> _Window | None:
 async def _tgi(ask: _Asker, name: str) -> _Window | None:
     info = await ask("/info")
     return _window(_number(_get(info, "max_total_tokens")))
+
+
+async def _sglang(ask: _Asker, name: str) -> _Window | None:
+    """Versions whose list has no `max_model_len`."""
+    info = await ask("/get_server_info") or await ask("/server_info")
+    return _window(_number(_get(info, "context_length")))
+
+
+async def _kobold_cpp(ask: _Asker, name: str) -> _Window | None:
+    return _window(_number(_get(await ask("/api/extra/true_max_context_length"), "value")))
 
 
 def _listed(entry: Mapping[str, Any]) -> int | None:

@@ -14,6 +14,7 @@ from typing import Any, Unpack, cast
 
 from wherry.errors import ConfigurationError, MissingExtra, ModelError
 from wherry.models.api_key import ApiKey
+from wherry.models.cache_marks import mark, needs_marks
 from wherry.models.chat_completions import Body, Draft, check, read_reply, request_body
 from wherry.models.client import ChatClient, ChatOptions, Deadline
 from wherry.models.explain import model_error
@@ -35,6 +36,9 @@ class LiteLLMModel(ChatClient):
 
     LiteLLM is imported at the first request, not before: it takes 3 s of CPU and 160 MB. Only while it is imported,
     `LITELLM_LOCAL_MODEL_COST_MAP=True` is in the environment: else it fetches its prices from the network.
+
+    Requests to Anthropic's models are marked for its prompt cache, wherever they run; give `settings` with LiteLLM's
+    `cache_control_injection_points` to do it otherwise.
 
     A stream that ends early without an error is finished by LiteLLM as if it were whole: that cannot be seen here.
 
@@ -132,6 +136,8 @@ class LiteLLMModel(ChatClient):
             # LiteLLM turns it into what the provider calls it.
             limit={"max_tokens": request.max_output or self._profile.max_output},
         )
+        if needs_marks(self._profile.name):
+            mark(body)
         # LiteLLM retries by its own count and lets the SDK below retry by another: both off.
         body |= {"num_retries": 0, "max_retries": 0, "timeout": self._limits.total}
         if self._api_base is not None:
