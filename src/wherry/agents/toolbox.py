@@ -34,7 +34,7 @@ def announced(window: int) -> tuple[Tool, ...]:
     The same ones from the first request of a run to its last, whether anything was set aside yet or not. A schema that
     came in later would change the beginning of the prompt, where every chat template has the tools: the prompt cache
     of everything behind it would be lost in mid-run, and a local server would read it all again (a minute for 4,000
-    tokens on two cores). From the start they cost some 90 tokens each, once.
+    tokens on two cores). From the start they cost some 130 tokens each, once.
     """
     return tuple(tool for tool in READERS if window >= SMALL_WINDOW or tool is not search_artifact)
 

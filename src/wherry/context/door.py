@@ -247,7 +247,7 @@ class Door:
         whole = json.dumps([call.to_json() for call in message.tool_calls], ensure_ascii=False, default=str)
         data = whole.encode("utf-8", "surrogatepass")
         ref = self._offload.keep(data, "application/json")
-        where = "" if ref is None else f", the whole is artifact {ref}"
+        where = "" if ref is None else f", whole in {ref}"
         before = self._counter.message(message) if len(whole) <= 1_000_000 else self._rough(whole)
         limit = max(cap * 3, 64)
         short = message
@@ -255,7 +255,7 @@ class Door:
             short = replace(message, tool_calls=[short_call(call, limit, where=where) for call in message.tool_calls])
             if self._counter.message(short) <= cap:
                 break
-            limit //= 3
+            limit //= 2
         else:
             note = {"left_out": "arguments" if ref is None else f"arguments, in artifact {ref}"}
             short = replace(

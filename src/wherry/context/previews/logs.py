@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from wherry.context.previews.kinds import Kind, Show
@@ -18,8 +16,6 @@ _LINE = 240
 _MOST_KEPT = 400
 _MOST_COUNTED = 100_000
 """Lines with errors: beyond it the preview says `or more`, so that ten megabytes of errors take no second."""
-_FOLDED = 2_000_000
-"""Characters that are looked through where making them lower case would shift what stands where."""
 
 
 def accepts(text: str) -> bool:
@@ -61,37 +57,33 @@ def read(text: str) -> Show:
 
 def _errors(text: str) -> _Errors:
     """The lines that tell of errors. Linear: `find` for each word, and no line is looked at twice."""
-    low = text.lower()
-    if len(low) != len(text):  # a few letters become two; then the original is searched, as far as that is quick
-        text = text[:_FOLDED]
-        low = "".join(mark.lower() if len(mark.lower()) == 1 else mark for mark in text)
+    low = text.replace("\u0130", "i").lower()  # the one letter that becomes two, and would shift all that follows
     found = _Errors()
-    end = -1  # of the line that was counted last
-    for at, word in heapq.merge(*(_places(low, word) for word in _WORDS)):
-        if at < end or not _alone(low, at, len(word)):
-            continue
-        start = low.rfind("\n", max(end, 0), at) + 1
-        if start == 0:
-            start = max(end, 0)
-        end = low.find("\n", at)
-        end = len(low) if end < 0 else end
-        found.count += 1
-        # Of a huge line, the part that speaks of the error.
-        if at - start > _LINE // 2:
-            start = at - _LINE // 2
-        found.last = text[start : min(end, start + _LINE)].strip()
-        if len(found.first) < _MOST_KEPT:
-            found.first.append(found.last)
-        if found.count >= _MOST_COUNTED:
-            break
+    places = {word: low.find(word) for word in _WORDS}
+    places = {word: at for word, at in places.items() if at >= 0}
+    line = 0  # where the line begins that was not looked at yet, or one before it
+    while places and found.count < _MOST_COUNTED:
+        word = min(places, key=places.__getitem__)
+        at = places[word]
+        if _alone(low, at, len(word)):
+            start = max(low.rfind("\n", line, at) + 1, line)
+            end = low.find("\n", at)
+            line = len(low) if end < 0 else end
+            found.count += 1
+            start = max(start, at - _LINE // 2)  # of a huge line, the part that speaks of the error
+            found.last = text[start : min(line, start + _LINE)].strip()
+            if len(found.first) < _MOST_KEPT:
+                found.first.append(found.last)
+            behind = line
+        else:
+            behind = at + len(word)
+        for other in [other for other, place in places.items() if place < behind]:
+            place = low.find(other, behind)
+            if place < 0:
+                del places[other]
+            else:
+                places[other] = place
     return found
-
-
-def _places(low: str, word: str) -> Iterator[tuple[int, str]]:
-    at = low.find(word)
-    while at >= 0:
-        yield at, word
-        at = low.find(word, at + len(word))
 
 
 def _alone(low: str, at: int, size: int) -> bool:

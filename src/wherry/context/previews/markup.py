@@ -14,7 +14,7 @@ from html import unescape
 from wherry.context.previews.kinds import Kind, Show
 from wherry.context.previews.text import head_and_tail
 
-_MOST_READ = 4_000_000
+_MOST_READ = 2_000_000
 """Characters of a page that are read; what is behind them is not in the preview."""
 _MOST_TEXT = 400_000
 """Characters of text that are kept of it for the preview."""

@@ -14,9 +14,9 @@ def head_and_tail(text: str, room: int, *, where: str = "") -> str:
     if len(text) <= room:
         return text
     mark = _MARK + len(where)
-    if where and room <= mark * 2:
+    if where and room <= mark + 16:
         return head_and_tail(text, room)
-    if room <= mark * 2:
+    if not where and room <= mark * 2:
         return text[: max(room, 0)].rstrip()
     head, tail = (room - mark) * 2 // 3, (room - mark) // 3
     first, last = _end_at_break(text[:head]), _start_at_break(text[-tail:])

@@ -29,6 +29,7 @@ _PIECE, _LARGEST_PIECE = 32_768, 1 << 20
 _OVERLAP = 4_096
 """Bytes that are looked at twice where a line is longer than a piece: a match of so many bytes is found there too."""
 _QUICK = 0.01
+_FLAGS = b"(?im)"
 
 
 class Pattern(Protocol):
@@ -84,10 +85,13 @@ def compiled(query: str) -> Query:
     options = cast("Any", re2).Options()
     options.log_errors = False
     try:
-        pattern = cast("Any", re2).compile(b"(?im)" + data, options)
+        pattern = cast("Any", re2).compile(_FLAGS + data, options)
     except cast("type[Exception]", cast("Any", re2).error) as error:
         said = error.args[0] if error.args else error
-        return Query(_literal(data), True, said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said))
+        why = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+        return Query(_literal(data), True, why.replace(_FLAGS.decode(), ""))
+    if pattern.fullmatch(b"") is not None:
+        raise ToolError("the expression matches the empty text, which is everywhere: use + in place of *")
     if pattern.programsize > _MOST_INSTRUCTIONS:
         raise ToolError("the expression is too large: use fewer or smaller repetitions such as {1,100}")
     return Query(cast("Pattern", pattern), False)
@@ -130,8 +134,6 @@ def matches(
             if match.end() > match.start() and at + match.start() >= last:
                 last = at + match.end()
                 yield Found(at + match.start(), last)
-            elif match.end() == match.start() and time.monotonic() > deadline:
-                break
         at += end
         progress.at = min(at, size)
         if not data:
