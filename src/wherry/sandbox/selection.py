@@ -8,36 +8,46 @@ from wherry.errors import ConfigurationError
 
 from .limits import SandboxLimits
 from .packages import package_set
-from .probe import TIERS, get_jail
+from .probe import JAILS, get_jail
 from .protocol import Sandbox
 from .unsafe import UnsafeSandbox
+
+NAMES = ("auto", *JAILS, "docker", "docker:IMAGE", "wasm", "monty", "unsafe")
+"""What `sandbox=` may be."""
 
 
 def get_sandbox(name: str = "auto", *, limits: SandboxLimits | None = None, packages: Sequence[str] = ()) -> Sandbox:
     """The sandbox of a tier, shared in the process by all who ask for the same limits and packages.
 
     Args:
-        name: a tier, or `auto`: the strongest that works here. `unsafe` is never chosen, only named.
+        name: one of `NAMES`. `auto` takes the strongest jail that works here, and never anything else.
         limits: what sessions may use; None: the defaults.
         packages: what snippets may import beyond the standard library, by import name (`numpy`) or distribution
             (`scikit-learn>=1.3`). They are installed into a folder of their own when they are first asked for.
 
     Raises:
         SandboxUnavailable: it cannot run here, or the packages cannot be had; the message says what failed.
-        ConfigurationError: no tier has that name, or a package's name is none.
+        MissingExtra: a tier of that name needs an extra that is not installed.
+        ConfigurationError: no tier has that name, or a package cannot be had in it.
     """
     limits = limits or SandboxLimits()
-    if name == "wasm":
-        from .wasm import wasm_sandbox
+    tier, _, image = name.partition(":")
+    match tier:
+        case "wasm" if not image:
+            from .wasm import wasm_sandbox
 
-        return wasm_sandbox(limits, packages)
-    if name == "docker" or name.startswith("docker:"):
-        from .docker import docker_sandbox
+            return wasm_sandbox(limits, packages)
+        case "monty" if not image:
+            from .monty import monty_sandbox
 
-        return docker_sandbox(name.removeprefix("docker").removeprefix(":"), limits, package_set(packages))
-    if name != "auto" and name not in TIERS:
-        raise ConfigurationError(f"no sandbox tier is named {name!r}", hint=f"one of: auto, {', '.join(TIERS)}")
-    found = package_set(packages)
-    if name == "unsafe":
-        return UnsafeSandbox(limits, packages=found)
-    return get_jail(name, limits, found)
+            return monty_sandbox(limits, packages)
+        case "docker":
+            from .docker import docker_sandbox
+
+            return docker_sandbox(image, limits, package_set(packages))
+        case "unsafe" if not image:
+            return UnsafeSandbox(limits, packages=package_set(packages))
+        case _ if name == "auto" or name in JAILS:
+            return get_jail(name, limits, package_set(packages))
+        case _:
+            raise ConfigurationError(f"no sandbox tier is named {name!r}", hint=f"one of: {', '.join(NAMES)}")

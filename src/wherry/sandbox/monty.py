@@ -1,0 +1,372 @@
+"""The tier `monty`: pydantic-monty, an interpreter of a part of Python, for short glue code.
+
+There is no CPython in it, no file, no import beyond a few modules, no class that inherits: what does not exist needs no
+wall. Each session is a worker process of its own, so that one that crashes or hangs takes nobody along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+import weakref
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from wherry.errors import ConfigurationError, MissingExtra, SandboxError
+
+from . import inputs
+from .files import Collected
+from .inside.decoding import restore
+from .inside.encoding import ValueTooLargeError, encode
+from .inside.output import Capture
+from .limits import SandboxLimits
+from .package_names import requirements
+from .protocol import Conditions, Execution, ExecutionKind, ToolHandler
+
+if TYPE_CHECKING:
+    from pydantic_monty import AsyncMonty, AsyncMontySession, AsyncSnapshot
+
+TIER = "monty"
+_OVER_TIME = "feed time limit exceeded"
+_SPARE_SECONDS = 0.5
+"""The interpreter looks at its clock from time to time; one that does not look is killed."""
+_MOST_ERROR = 4000
+
+
+class MontySandbox:
+    """See `Sandbox`."""
+
+    tier = TIER
+
+    def __init__(self, limits: SandboxLimits) -> None:
+        """Raises:
+        MissingExtra: the extra `monty` is not installed.
+        """
+        if find_spec("pydantic_monty") is None:
+            raise MissingExtra('sandbox="monty"', "monty")
+        self._limits = limits
+        self._sessions: weakref.WeakSet[MontySession] = weakref.WeakSet()
+
+    async def open(
+        self, *, tools: Sequence[str], variables: Mapping[str, Any] | None = None, files: Sequence[Path] = ()
+    ) -> MontySession:
+        """See `Sandbox.open`. Files cannot be had: there are none in there."""
+        inputs.check_names(tools, "tool")
+        inputs.check_names(list(variables or ()), "variable")
+        inputs.variable_frames(variables or {})  # the same values are refused as elsewhere
+        if files:
+            raise ConfigurationError(
+                "the sandbox tier `monty` has no files", hint="give the data as `inputs`, or take another tier"
+            )
+        session = MontySession(self._limits, tools)
+        await session.start(variables or {})
+        self._sessions.add(session)
+        return session
+
+    async def close(self) -> None:
+        """See `Sandbox.close`."""
+        for session in list(self._sessions):
+            await session.close()
+
+
+def monty_sandbox(limits: SandboxLimits, packages: Sequence[str]) -> MontySandbox:
+    """Raises:
+    MissingExtra: the extra `monty` is not installed.
+    ConfigurationError: packages were asked for.
+    """
+    wanted = requirements(packages)
+    if wanted:
+        shown = ", ".join(requirement.asked for requirement in wanted)
+        raise ConfigurationError(f"the sandbox tier `monty` has no packages ({shown})", hint="take another tier")
+    return MontySandbox(limits)
+
+
+class MontySession:
+    """See `Session`."""
+
+    tier = TIER
+
+    def __init__(self, limits: SandboxLimits, tools: Sequence[str]) -> None:
+        self._limits = limits
+        self._tools = list(tools)
+        self._stack = contextlib.AsyncExitStack()
+        self._session: AsyncMontySession | None = None
+        self._pid: int | None = None
+        self._current: _Feed | None = None
+        self._left = float(limits.cpu_seconds)
+
+    @property
+    def alive(self) -> bool:
+        return self._session is not None
+
+    async def start(self, variables: Mapping[str, Any]) -> None:
+        """Start the worker and put in the variables.
+
+        Raises:
+            SandboxError: it does not start.
+            ConfigurationError: a value cannot be had in there.
+        """
+        import pydantic_monty
+
+        limits = self._limits
+        try:
+            pool: AsyncMonty = await self._stack.enter_async_context(
+                pydantic_monty.AsyncMonty(max_processes=1, feed_duration_limit_grace=_SPARE_SECONDS)
+            )
+            checkout = pool.checkout(
+                limits={
+                    "max_feed_duration_secs": float(limits.wall_seconds),
+                    "max_memory": limits.memory_bytes,
+                    "max_total_sleep_secs": float(limits.wall_seconds),
+                },
+                os_policy={"sleep_system_max": float(limits.wall_seconds)},
+            )
+            self._session = await self._stack.enter_async_context(checkout)
+            self._pid = self._session.worker_pid
+            # Nothing inherits in there, so a tool's failure is of the nearest type that exists.
+            await self._session.feed_run(
+                "ToolError = RuntimeError", inputs={k: _inward(v) for k, v in variables.items()}
+            )
+        except pydantic_monty.MontyConversionError as error:
+            await self.close()
+            raise ConfigurationError(f"a variable cannot be had in the tier `monty`: {error}") from error
+        except (pydantic_monty.MontyError, OSError, RuntimeError) as error:
+            await self.close()
+            raise SandboxError(f"the worker of `monty` did not start: {error}") from error
+
+    async def run(
+        self,
+        code: str,
+        *,
+        call_tool: ToolHandler,
+        tools: Sequence[str] | None = None,
+        conditions: Conditions | None = None,
+    ) -> Execution:
+        """See `Session.run`. There are no conditions: chance and clocks are the worker's own."""
+        if self._session is None:
+            raise SandboxError("the session is dead", hint="open a new one; its variables are lost")
+        if self._current is not None:
+            raise SandboxError("the session runs another snippet", hint="await it, or open a second session")
+        if tools is not None:
+            self._tools = list(tools)
+        feed = self._current = _Feed(self._session, self._limits, tuple(self._tools), call_tool, self._kill, self._left)
+        try:
+            execution = await feed.perform(code)
+        except BaseException:
+            with anyio.CancelScope(shield=True):  # nothing in there can be asked to stop
+                self._kill()
+                await self.close()
+            raise
+        finally:
+            self._current = None
+            self._left -= feed.executed()
+        if feed.dead:
+            await self.close()
+        return execution
+
+    def interrupt(self) -> None:
+        """See `Session.interrupt`. The session ends with it."""
+        if self._current is not None:
+            self._current.interrupted = True
+            self._kill()
+
+    async def collect_files(self) -> Collected:
+        """See `Session.collect_files`. There are none."""
+        return Collected()
+
+    async def close(self) -> None:
+        """See `Session.close`."""
+        self._session = None
+        stack, self._stack = self._stack, contextlib.AsyncExitStack()
+        with contextlib.suppress(Exception):  # a worker that is dead already
+            await stack.aclose()
+
+    def _kill(self) -> None:
+        if self._pid is not None:
+            pid, self._pid = self._pid, None
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(slots=True)
+class _Feed:
+    """One snippet."""
+
+    session: AsyncMontySession
+    limits: SandboxLimits
+    tools: tuple[str, ...]
+    call_tool: ToolHandler
+    kill: Callable[[], None]
+    seconds_left: float
+    """Of the session's processor time."""
+    interrupted: bool = False
+    dead: bool = False
+    final: list[Any] = field(default_factory=list[Any])
+    calls: int = 0
+    out: Capture = field(init=False)
+    err: Capture = field(init=False)
+    started: float = field(default_factory=time.monotonic)
+    waited: float = 0.0
+    overdue: bool = False
+    timer: asyncio.TimerHandle | None = None
+
+    def __post_init__(self) -> None:
+        self.out, self.err = Capture(self.limits.stdout_bytes), Capture(self.limits.stdout_bytes)
+
+    def executed(self) -> float:
+        """Seconds that were not spent in tools. One thread computes, so that is more than its processor time."""
+        return time.monotonic() - self.started - self.waited
+
+    async def perform(self, code: str) -> Execution:
+        import pydantic_monty
+
+        self._on_timer()
+        try:
+            snapshot: AsyncSnapshot = await self.session.feed_start(
+                code,
+                external_lookup=dict.fromkeys((*self.tools, "final_answer"), _never),
+                print_callback=self._print,
+            )
+            while not isinstance(snapshot, pydantic_monty.MontyComplete):
+                snapshot = await self._answer(snapshot)
+            value, has_value = snapshot.output, snapshot.output is not None
+        except pydantic_monty.MontyCrashedError as error:
+            self.dead = True
+            return self._failed(*self._death(error))
+        except pydantic_monty.MontyError as error:
+            return self._failed(*_kind(error))
+        finally:
+            if self.timer is not None:
+                self.timer.cancel()
+        return self._done(value, has_value=has_value)
+
+    async def _answer(self, snapshot: Any) -> AsyncSnapshot:  # Any: one of the three kinds of pause
+        import pydantic_monty
+
+        if not isinstance(snapshot, pydantic_monty.AsyncFunctionSnapshot) or snapshot.is_os_function:
+            return await snapshot.resume_auto()
+        name, args, kwargs = str(snapshot.function_name), snapshot.args, snapshot.kwargs
+        if name == "final_answer":
+            return await snapshot.resume({"exception": self._take_final(args, kwargs)})
+        if name not in self.tools:
+            return await snapshot.resume({"exception": NameError(f"name {name!r} is not defined")})
+        started = time.monotonic()
+        try:
+            value = await self._call(name, args, kwargs)
+        except Exception as error:  # noqa: BLE001  # the contract: whatever a tool raises is told inside
+            problem = getattr(error, "message", None) or str(error) or type(error).__name__
+            return await self._resume(snapshot.resume({"exception": RuntimeError(problem)}), started)
+        try:
+            return await self._resume(snapshot.resume({"return_value": _inward(value)}), started)
+        except pydantic_monty.MontyConversionError as error:
+            text = f"the result of {name} cannot be had in the tier `monty`: {error}"
+            return await snapshot.resume({"exception": RuntimeError(text)})
+
+    async def _resume(self, going_on: Coroutine[Any, Any, AsyncSnapshot], started: float) -> AsyncSnapshot:
+        self.waited += time.monotonic() - started
+        return await going_on
+
+    async def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.calls += 1
+        if self.final:
+            raise RuntimeError("the run has ended: final_answer was called")
+        if self.calls > self.limits.tool_calls:
+            raise RuntimeError(f"a snippet may make {self.limits.tool_calls} tool calls; this one made more")
+        given = restore(encode((args, kwargs), strict=True))
+        return await self.call_tool(name, given[0], given[1])
+
+    def _take_final(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exception:
+        if len(args) + len(kwargs) > 1 or kwargs.keys() - {"value", "answer"}:
+            return TypeError("final_answer takes one value")
+        if not self.final:
+            given = [*args, *kwargs.values()]
+            try:
+                self.final.append(_outward(given[0] if given else None))
+            except ValueTooLargeError as error:
+                return ValueError(f"{error}: give a part of it as the final answer")
+        return RuntimeError("the run has ended: final_answer was called")
+
+    def _print(self, stream: str, text: str) -> None:
+        (self.out if stream == "stdout" else self.err).write(text.encode("utf-8", "backslashreplace"))
+
+    def _on_timer(self) -> None:
+        """The session's processor time may be used up; what was spent in tools is given back."""
+        if self.executed() < self.seconds_left:
+            self.timer = asyncio.get_running_loop().call_later(self.seconds_left - self.executed(), self._on_timer)
+        else:
+            self.overdue = True
+            self.kill()
+
+    def _death(self, error: Any) -> tuple[ExecutionKind, str]:  # Any: a MontyCrashedError
+        if self.interrupted:
+            return "timeout", "the snippet was interrupted. All variables are lost."
+        if self.overdue:
+            return "timeout", f"the session used up its {self.limits.cpu_seconds} s. All variables are lost."
+        if error.timed_out or self.executed() >= self.limits.wall_seconds:
+            text = f"the snippet ran into its limit of {self.limits.wall_seconds:g} s and was killed"
+            return "timeout", f"{text}. All variables are lost."
+        return "killed", f"the worker ended: {error}. All variables are lost."
+
+    def _done(self, value: Any, *, has_value: bool) -> Execution:
+        if self.final:
+            return self._execution(ok=True, value=self.final[0], has_value=True)
+        try:
+            return self._execution(ok=True, value=_outward(value), has_value=has_value)
+        except ValueTooLargeError as error:
+            return self._execution(ok=True, value=f"[{error}]", has_value=True)
+
+    def _failed(self, kind: ExecutionKind, text: str) -> Execution:
+        if self.final:
+            return self._execution(ok=True, value=self.final[0], has_value=True)
+        return self._execution(ok=False, kind=kind, error=text[:_MOST_ERROR])
+
+    def _execution(
+        self,
+        *,
+        ok: bool,
+        value: Any = None,
+        has_value: bool = False,
+        kind: ExecutionKind | None = None,
+        error: str = "",
+    ) -> Execution:
+        return Execution(
+            ok=ok,
+            value=value,
+            has_value=has_value,
+            final=bool(self.final),
+            kind=kind,
+            error=error,
+            stdout=self.out.take(),
+            stderr=self.err.take(),
+            seconds=time.monotonic() - self.started,
+            cpu_seconds=self.executed(),
+            tool_calls=self.calls,
+            tier=TIER,
+        )
+
+
+def _never(*_: object) -> None:
+    """Stands for a tool: calls of it are answered one by one, not through here."""
+
+
+def _inward(value: Any) -> Any:
+    return restore(encode(value, tuples=True))
+
+
+def _outward(value: Any) -> Any:
+    return restore(encode(value))
+
+
+def _kind(error: Any) -> tuple[ExecutionKind, str]:  # Any: a MontyError; its stubs know `exception` and `display`
+    inner = error.exception()
+    if isinstance(inner, TimeoutError) and _OVER_TIME in str(inner):
+        return "timeout", "the snippet ran into its time limit and was stopped; variables are kept"
+    return ("memory" if isinstance(inner, MemoryError) else "exception"), error.display()
