@@ -161,6 +161,10 @@ class ToolSchema:
             "returns": self.returns,
         }
 
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ToolSchema:
+        return cls(raw["name"], raw["description"], raw["parameters"], raw.get("returns"))
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

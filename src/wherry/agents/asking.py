@@ -123,7 +123,10 @@ class _Question:
         fitted = await window.request(system=run.toolbox.system, tools=self.tools, max_output=most)
         self.reservation = await run.account.reserve(fitted.tokens, fitted.max_output, pricing(profile))
         fitted = self.fitted = replace(fitted, max_output=self.reservation.max_output)
-        again = {} if self.attempt == 1 else {"attempt": self.attempt}
+        again: dict[str, Any] = {} if self.attempt == 1 else {"attempt": self.attempt}
+        if self.tools is not run.schemas:  # said once, and again when they have changed
+            again["schemas"] = [schema.to_json() for schema in self.tools]
+            run.schemas = self.tools
         run.journal.record(
             EventType.MODEL_REQUESTED,
             step=run.step,

@@ -14,7 +14,7 @@ from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
 from wherry.errors import WherryError
 from wherry.journal import EventType, RunJournal
-from wherry.messages import Message
+from wherry.messages import Message, ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.policy import Account, Limits
 from wherry.sandbox import Session
@@ -55,6 +55,8 @@ class Run:
     context: ToolContext
     step: int = 0
     calls: int = 0
+    schemas: Sequence[ToolSchema] = ()
+    """The tool schemas that the last request carried."""
     room: int = 0
     """The window in tokens that requests may take, as far as the server allows; 0 before the first."""
     spoken: bool = False

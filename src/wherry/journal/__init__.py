@@ -5,7 +5,7 @@ from __future__ import annotations
 from wherry.journal.anchors import Head, Report, head, verify_store
 from wherry.journal.chain import Break, genesis, verify
 from wherry.journal.events import Event, EventType, Subscriber
-from wherry.journal.reading import digests_of_request, messages_of_request, read_events
+from wherry.journal.reading import digests_of_request, messages_of_request, read_events, schemas_of_request
 from wherry.journal.recording import Journal, RunJournal
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "head",
     "messages_of_request",
     "read_events",
+    "schemas_of_request",
     "verify",
     "verify_store",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wherry.errors import StoreError
 from wherry.journal.events import Event, EventType
-from wherry.messages import Message, parse
+from wherry.messages import Message, ToolSchema, parse
 from wherry.store import EventRow, Store
 
 
@@ -60,6 +60,27 @@ def messages_of_request(store: Store, run_id: str, n: int) -> list[Message]:
         StoreError: The records contradict one another, or a message is missing or damaged.
     """
     return [Message.decode(store.message(name)) for name in digests_of_request(store, run_id, n)]
+
+
+def schemas_of_request(store: Store, run_id: str, n: int) -> list[ToolSchema]:
+    """The tool schemas that a run's n-th request to its model carried, n from 1.
+
+    Raises:
+        RunNotFound: The store has no such run.
+        ValueError: The run made fewer requests.
+        StoreError: The run's payloads were pruned.
+    """
+    made = 0
+    schemas: list[ToolSchema] = []
+    for event in read_events(store, run_id):
+        if event.type is not EventType.MODEL_REQUESTED:
+            continue
+        made += 1
+        if "schemas" in event.payload:
+            schemas = [ToolSchema.from_json(raw) for raw in event.payload["schemas"]]
+        if made == n:
+            return schemas
+    raise ValueError(f"run {run_id!r} has {made} requests; there is no request {n}")
 
 
 def _event(row: EventRow, parent_run_id: str | None) -> Event:
