@@ -152,7 +152,7 @@ class _Encoder:
             self._path.discard(id(value))
 
     def _items(self, items: list[Any] | tuple[Any, ...]) -> list[Any]:
-        self._take(8 + 2 * len(items))
+        self._take(16 + 2 * len(items))
         if len(items) > _LONG:  # long lists are mostly of numbers, and those need not be looked at one by one
             kinds = set(map(type, items))
             if kinds <= {float, bool} or (kinds == {int} and min(items) > -_SMALL and max(items) < _SMALL):
@@ -215,6 +215,8 @@ class _Encoder:
             return self.encode(float.__float__(value))
         if _is(value, bytes, bytearray, memoryview):
             return {"~bytes": self._base64(bytes(value))}
+        if type(value).__name__ in _NOTHING:
+            return None
         for kind, tag, form in _FORMS:
             if isinstance(value, kind):
                 self._take(40)
@@ -228,8 +230,6 @@ class _Encoder:
         return self._leaf(value) if data is None else self._within(value, data)
 
     def _leaf(self, value: Any) -> Any:
-        if type(value).__name__ in ("NaTType", "NAType"):  # pandas' "no time" and "no value"
-            return None
         held = packed(value, self._items)
         if held is not None:
             return self._packed(held)
@@ -320,13 +320,8 @@ def decimal_text(value: decimal.Decimal) -> str | None:
     return None if large else str(value)
 
 
-def _moment(value: datetime.datetime) -> str | None:
-    text = value.isoformat()
-    return text if text[:1].isdigit() else None  # pandas' "no time" is a datetime too
-
-
 _FORMS: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
-    (datetime.datetime, "~datetime", _moment),
+    (datetime.datetime, "~datetime", datetime.datetime.isoformat),
     (datetime.date, "~date", datetime.date.isoformat),
     (datetime.time, "~time", datetime.time.isoformat),
     (datetime.timedelta, "~timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
@@ -335,6 +330,7 @@ _FORMS: tuple[tuple[Any, str, Callable[[Any], Any]], ...] = (
     (complex, "~complex", lambda value: [value.real, value.imag]),
 )
 _fields: Callable[[Any], Any] = dataclasses.fields
+_NOTHING = frozenset({"NaTType", "NAType"})  # pandas' "no time", which is a datetime too, and "no value"
 _SEQUENCES = frozenset({"collections", "array"})  # deque, array.array
 _HASHABLE = frozenset(
     {"~tuple", "~frozenset", "~bytes", "~int", *(tag for _, tag, _ in _FORMS)}
