@@ -17,7 +17,7 @@ from typing import cast
 
 from wherry.errors import StoreError, WherryError
 from wherry.journal import EventType
-from wherry.messages import Message, parse
+from wherry.messages import Message, digest, parse
 from wherry.store.protocol import Store
 from wherry.store.records import EventRow, Hit, RunRow
 
@@ -31,7 +31,8 @@ _BATCH = 256
 
 READERS = frozenset({"read_artifact", "search_artifact", "recall", "search_knowledge"})
 """Tools whose results say again what stands elsewhere: indexed, they would be found in place of it."""
-_AGAIN = re.compile(r"(?:Output:\n|Value: )?(?:\[a-[0-9a-f]{12,64}: |\[recall: |<wherry:summary)")
+_AGAIN = re.compile(r"(?:Output:\n|Value: )?(?:\[a-[0-9a-f]{12,64}: |\[recall: )")
+_SUMMARY = re.compile(r"<wherry:summary>.*?</wherry:summary>\s*", re.DOTALL)
 _WITH_MESSAGES = (EventType.MODEL_REQUESTED, EventType.MODEL_REPLIED, EventType.CONTEXT_COMPACTED)
 _REF = re.compile(r"m-(\d{1,9})\.(\d{1,6})(?:@([0-9a-z]{18}))?")
 
@@ -186,20 +187,28 @@ class _Reader:
 
     def _messages(self, row: EventRow) -> Iterator[tuple[str, str]]:
         for number, name in enumerate(_digests(row)):
-            if name in self._seen:
+            if self._known(_word(name)):
                 continue
-            self._seen.add(name)
-            if not self._fresh and self._store.search.find(self._space, _word(name), limit=1):
-                continue  # of an earlier question, or of an earlier run
             try:
                 message = Message.decode(self._store.message(name))
             except StoreError:
                 continue  # damaged or removed: the others are still to be found
-            text = whole(message)
-            if not text.strip() or message.role == "system" or _again(message):
+            bare = _without_summary(message)
+            word = _word(name if bare is message else digest(bare.encode()))
+            text = whole(bare)
+            if not text.strip() or bare.role == "system" or _again(bare):
                 continue
-            key = f"m/{self._run_id}/{row.seq}.{number}/{self._step}/{_who(message)}"
-            yield key, f"{text}\n{_word(name)}"
+            if bare is not message and self._known(word):
+                continue  # the task, of which the summary has become a part
+            yield f"m/{self._run_id}/{row.seq}.{number}/{self._step}/{_who(bare)}", f"{text}\n{word}"
+
+    def _known(self, word: str) -> bool:
+        """Whether a message is in the index already, or was given before."""
+        if word in self._seen:
+            return True
+        self._seen.add(word)
+        # Of an earlier question, or of an earlier run.
+        return not self._fresh and bool(self._store.search.find(self._space, word, limit=1))
 
     def _pieces(self, ref: str) -> Iterator[tuple[str, str]]:
         artifacts = self._store.artifacts
@@ -255,6 +264,13 @@ def whole(message: Message) -> str:
         for call in message.tool_calls
     ]
     return "\n".join(part for part in (message.content, *calls) if part)
+
+
+def _without_summary(message: Message) -> Message:
+    """The message without the summary, which is no text of the conversation. Nothing else can have its tag."""
+    if "<wherry:summary>" not in message.content:
+        return message
+    return Message(message.role, _SUMMARY.sub("", message.content).rstrip(), name=message.name, images=message.images)
 
 
 def _who(message: Message) -> str:
