@@ -220,6 +220,27 @@ def doctor(
 
 
 @app.command()
+def diagnose(
+    context: typer.Context,
+    run_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run whose last, or failed, request is tried in pieces."),
+    ] = None,
+    model: Model = None,
+    as_json: Json = False,
+    store: StoreUrl = None,
+) -> None:
+    """Ask a live model more and more, and say where it first fails; exit code 1 if it does. Costs real requests."""
+
+    def body() -> Exit:
+        from wherry.cli.diagnosing import print_diagnosis
+
+        return print_diagnosis(model, run=run_id, as_json=as_json)
+
+    _end(context, body, store=store, as_json=as_json)
+
+
+@app.command()
 def fit(
     context: typer.Context,
     model: Annotated[
