@@ -52,9 +52,11 @@ True
 """
 CHMOD = "import os\nopen('f', 'w').close()\nos.chmod('f', 0o777)\nTrue"
 FOREIGN = """
-import glob, os
-found = glob.glob(os.path.dirname(os.__file__) + '/site-packages/**/*.py', recursive=True)
-len(open(found[0]).read()) >= 0
+import os
+files = (os.path.join(at, name) for at, _, names in os.walk(os.path.dirname(os.__file__) + '/site-packages')
+         for name in names if name.endswith('.py'))
+open(next(files), 'rb').close()
+True
 """
 
 

@@ -16,6 +16,8 @@ from wherry.errors import SandboxUnavailable
 
 from . import syscalls
 
+_HIGHEST = 600
+"""No architecture has a higher number yet (2026: 470)."""
 _BINARY_TREE = 2
 """How libseccomp is to order the rules. The kernel runs the filter for every number there is when a session installs
 it, to learn which calls are always allowed: a chain of comparisons costs half a millisecond there."""
@@ -28,7 +30,7 @@ class SeccompProgram:
     code: bytes
     """BPF, eight bytes an instruction."""
     names: dict[int, str]
-    """Number -> name of the calls that the host is told of or asked about."""
+    """Number -> name of every call that there is here, for telling which were refused."""
     numbers: dict[str, int]
     """Of the calls that the launcher makes itself and Python has no function for."""
 
@@ -60,11 +62,10 @@ def compile_filter(*, namespaces: bool, architecture: str | None = None) -> Secc
     # Threads yes, processes and namespaces no. clone3 hides its flags behind a pointer, where no filter can look:
     # "no such call" makes the C library fall back to clone.
     rules.answer(errno.ENOSYS, "clone3")
-    rules.ask("clone", lib.Arg(0, lib.MASKED_EQ, syscalls.CLONE_THREAD, 0))
     for name in syscalls.NOT_SUPPORTED:
         rules.answer(errno.EOPNOTSUPP, name)
-    for name in syscalls.TOLD:
-        rules.ask(name)
+    for name in syscalls.IN_VAIN:
+        rules.answer(errno.EPERM, name)
     thread = lib.Arg(0, lib.MASKED_EQ, syscalls.CLONE_THREAD | syscalls.CLONE_NAMESPACES, syscalls.CLONE_THREAD)
     if namespaces:
         for name in syscalls.WITH_NAMESPACES:
@@ -72,19 +73,17 @@ def compile_filter(*, namespaces: bool, architecture: str | None = None) -> Secc
         rules.allow("clone", thread)
     else:
         _meter(rules, lib)
-        rules.ask("clone", thread)
     return rules.program()
 
 
 def _meter(rules: _Rules, lib: ModuleType) -> None:
-    """Tier `landlock`: no file system of its own bounds what a session writes, so the host counts it."""
-    for name in (*syscalls.ARGUMENT_OF_SIZE, *syscalls.CREATING):
-        rules.ask(name)
+    """Tier `landlock`: no file system of its own bounds what a session writes, so the host is asked about more calls.
+
+    It is asked about whatever is neither allowed nor answered here; see `metering`.
+    """
     both = syscalls.O_CREAT | syscalls.O_TMPFILE
     for name, flags in syscalls.OPENING.items():
         rules.allow(name, lib.Arg(flags, lib.MASKED_EQ, both, 0))
-        rules.ask(name, lib.Arg(flags, lib.MASKED_EQ, syscalls.O_CREAT, syscalls.O_CREAT))
-        rules.ask(name, lib.Arg(flags, lib.MASKED_EQ, both, syscalls.O_TMPFILE))
     for name in syscalls.ABSENT_WITHOUT_NAMESPACES:
         rules.answer(errno.ENOSYS, name)
     # A file that is mapped and shared is written without any call: only memory may be.
@@ -98,7 +97,7 @@ class _Rules:
 
     def __init__(self, lib: ModuleType, architecture: str | None) -> None:
         self._lib = lib
-        self._filter = lib.SyscallFilter(defaction=lib.ERRNO(errno.EPERM))
+        self._filter = lib.SyscallFilter(defaction=lib.NOTIFY)  # the host refuses, and knows
         # Another architecture's calls (32 bit, x32) would be judged by the wrong numbers: nobody survives making one.
         self._filter.set_attr(lib.Attr.ACT_BADARCH, lib.KILL_PROCESS)
         self._filter.set_attr(lib.Attr.CTL_OPTIMIZE, _BINARY_TREE)
@@ -108,7 +107,6 @@ class _Rules:
             if self._arch != lib.system_arch():
                 self._filter.add_arch(self._arch)
                 self._filter.remove_arch(lib.system_arch())
-        self._asked: dict[int, str] = {}
 
     def allow(self, name: str, *args: object) -> None:
         self._add(self._lib.ALLOW, name, args)
@@ -117,17 +115,21 @@ class _Rules:
         """Refuse with an error that honest code understands."""
         self._add(self._lib.ERRNO(number), name, ())
 
-    def ask(self, name: str, *args: object) -> None:
-        """Let the host say what becomes of it."""
-        if self._add(self._lib.NOTIFY, name, args):
-            self._asked[self._number(name)] = name
-
     def program(self) -> SeccompProgram:
         own = {name: self._number(name) for name in ("pivot_root", "seccomp")}
         with tempfile.TemporaryFile() as file:
             self._filter.export_bpf(file)
             file.seek(0)
-            return SeccompProgram(file.read(), self._asked, own)
+            return SeccompProgram(file.read(), self._names(), own)
+
+    def _names(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for number in range(_HIGHEST):
+            try:
+                found[number] = self._lib.resolve_syscall(self._arch, number).decode()
+            except (OSError, ValueError):
+                continue  # a gap in the table
+        return found
 
     def _number(self, name: str) -> int:
         try:
@@ -136,11 +138,9 @@ class _Rules:
             return -1
         return found
 
-    def _add(self, action: int, name: str, args: tuple[object, ...]) -> bool:
-        there = self._number(name) >= 0
-        if there:
+    def _add(self, action: int, name: str, args: tuple[object, ...]) -> None:
+        if self._number(name) >= 0:
             self._filter.add_rule(action, name, *args)
-        return there
 
 
 def _library() -> ModuleType:

@@ -1,6 +1,6 @@
 """The system calls of Linux, sorted by what a session may do with them. By name: numbers differ between machines.
 
-What is on no list here is refused, without a word.
+What is on no list here is refused, and the host is told: with number, name and arguments.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ALLOWED = tuple(
     epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd2 nanosleep clock_nanosleep clock_gettime
     clock_getres gettimeofday time times getitimer setitimer alarm getpid gettid getppid getuid geteuid getgid getegid
     getgroups getresuid getresgid getrlimit getrusage getcpu sysinfo uname getrandom sendto recvfrom sendmsg recvmsg
-    shutdown
+    shutdown getsockname fadvise64 getpgrp sched_get_priority_max sched_get_priority_min
     """.split()  # noqa: SIM905  # one name a line would be pages
 )
 """What ordinary Python needs. None of them reaches anything that the session was not given."""
@@ -28,30 +28,25 @@ WITH_NAMESPACES = tuple(
 )
 """Allowed where a pid namespace leaves nobody to signal, a private root nothing to chmod, and a bounded file system
 nothing to fill. The tier `landlock` has none of these: Landlock covers neither modes nor times, nor, before its version
-6, signals; there these are refused, or go by the lists below."""
+6, signals; there these are refused, or the host is asked, which goes by the lists below."""
 
 ARGUMENT_OF_SIZE = {"write": 2, "pwrite64": 2, "truncate": 1, "ftruncate": 1, "fallocate": 3}
-"""Tier `landlock`: the host is asked, and counts what this argument says against the session's disk limit. A number in
-a register: no other thread can change it between the host's answer and the call."""
+"""Tier `landlock`: the host counts what this argument says against the session's disk limit. A number in a register: no
+other thread can change it between the host's answer and the call."""
 CREATING = ("creat", "mkdir", "mkdirat", "link", "linkat", "symlink", "symlinkat")
-"""Tier `landlock`: the host is asked, and counts a file or folder. `open` and `openat` too, if their flags create."""
+"""Tier `landlock`: the host counts a file or folder."""
 OPENING = {"open": 1, "openat": 2}
-"""The argument that has the flags."""
+"""Tier `landlock`: allowed, unless this argument's flags create a file, which the host counts."""
 ABSENT_WITHOUT_NAMESPACES = ("writev", "pwritev", "pwritev2", "sendfile", "copy_file_range")
 """Tier `landlock`: their sizes are in memory, or a guess. Whoever uses them has a way without."""
 
-TOLD = tuple(
+IN_VAIN = tuple(
     """
-    socket connect bind listen accept accept4 execve execveat fork vfork ptrace mount umount2 unshare setns chroot
-    pivot_root bpf io_uring_setup userfaultfd process_vm_readv process_vm_writev perf_event_open keyctl add_key
-    request_key memfd_create memfd_secret shmget msgget semget mq_open init_module finit_module kexec_load
-    open_by_handle_at name_to_handle_at pidfd_open pidfd_getfd pidfd_send_signal personality reboot swapon settimeofday
-    clock_settime setuid setgid setresuid setresgid setgroups capset seccomp setpriority sched_setscheduler mknod
-    mknodat chown fchown lchown fchownat fsopen move_mount open_tree mount_setattr quotactl syslog acct iopl ioperm
-    landlock_restrict_self
+    sched_setaffinity sched_getparam sched_getscheduler mlock munlock mlock2 mbind get_mempolicy set_mempolicy
+    ioprio_get ioprio_set getpriority getpgid getsid
     """.split()  # noqa: SIM905
 )
-"""Refused, and the host is told: what honest code has no use for."""
+"""Refused without a word: what honest libraries try, and do without. Everything else that is refused is told."""
 
 NOT_SUPPORTED = tuple(
     """

@@ -117,7 +117,7 @@ class Channel:
 
 
 def _writer(descriptor: int) -> Callable[[bytes], int]:
-    """Sends, where that can be done: in the tier `landlock` the host counts every `write`, since it may go to a file."""
+    """Sends, where it can: in the tier `landlock` the host counts every `write`, since it may go to a file."""
     if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
         # Family and type are given, else Python asks the kernel for them, which the filter refuses.
         return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptor).send

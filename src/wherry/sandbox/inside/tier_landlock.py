@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 from typing import NoReturn
@@ -36,6 +37,7 @@ class LandlockTier:
         self.packages = config.packages
         shown = root.readable(config.packages)
         self.readable = [*shown, *root.DEVICES]
+        _forgive_copies()
         _leave_a_janitor(control, config.scratch)
         # Its own size is the size of a session that it has just forked; a session could not open this any more.
         self._size = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
@@ -98,6 +100,15 @@ def _give_up_root(scratch: str) -> None:
         with contextlib.suppress(OSError):
             os.seteuid(0)
             os.setegid(0)
+
+
+def _forgive_copies() -> None:
+    """`shutil.copy` sets modes and times after it has copied, which nobody may here: let it do without."""
+
+    def nothing(*_: object, **__: object) -> None:
+        return None
+
+    shutil.copymode = shutil.copystat = nothing
 
 
 def _leave_a_janitor(control: socket.socket, scratch: str) -> None:
