@@ -292,13 +292,6 @@ class TestRefused:
     def test_a_bare_lambda(self) -> None:
         self.refused(lambda: to_tool(lambda x: x), "lambda")  # pyright: ignore
 
-    def test_a_generator(self) -> None:
-        def f():  # pyright: ignore[reportUnknownParameterType]
-            """Doc."""
-            yield 1
-
-        self.refused(lambda: to_tool(cast("object", f)), "generator")
-
     @pytest.mark.parametrize(
         "name", ["two words", "class", "1st", "", "a-b", "prüfe", "x" * 65, "final_answer", None, 3]
     )

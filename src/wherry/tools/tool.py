@@ -29,7 +29,7 @@ from wherry.tools.hints import (
     underlying,
 )
 from wherry.tools.threads import OutOfTimeError, run_in_thread
-from wherry.tools.values import brief
+from wherry.tools.values import brief, gathered, gathered_async
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds that a tool may take when it says nothing of its own; `timeout=None` lets it take any time."""
@@ -105,6 +105,8 @@ class Tool:
     async def call(self, arguments: Mapping[str, Any]) -> Any:
         """Check the arguments, run the tool, give back what it returned, whatever that is and however large.
 
+        A generator's items, also an asynchronous one's, are a list of at most 10,000.
+
         An async tool runs right here; one that blocks in spite of its `async def` blocks everything. A plain one runs
         in a thread. Cancelling the call ends the wait at once.
 
@@ -122,7 +124,9 @@ class Tool:
                 result = await self._run_async(args, checked)
             else:
                 result = await run_in_thread(partial(self._run, args, checked), timeout=self.timeout)
-            return await self._await(result) if inspect.isawaitable(result) else result
+            if inspect.isawaitable(result) or inspect.isasyncgen(result):
+                result = await self._await(result)
+            return gathered(result) if inspect.isgenerator(result) else result
         except OutOfTimeError:
             raise self._late() from None
         except asyncio.CancelledError as error:
@@ -140,7 +144,8 @@ class Tool:
 
     def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
         self._prepare()
-        return self.forward(*args, **kwargs)
+        result = self.forward(*args, **kwargs)
+        return gathered(result) if inspect.isgenerator(result) else result  # here, where it may take its time
 
     async def _run_async(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
         self._prepare()
@@ -150,7 +155,7 @@ class Tool:
         deadline = asyncio.timeout(self.timeout)
         try:
             async with deadline:
-                return await result
+                return await (gathered_async(result) if inspect.isasyncgen(result) else result)
         except TimeoutError:
             if deadline.expired():
                 raise OutOfTimeError from None
@@ -261,8 +266,6 @@ class FunctionTool(Tool):
         self.docs = documentation(holder.__doc__ or (_innermost(function).__doc__ if own != holder.__name__ else None))
         self.description = description if description is not None else self.docs.description
         self.forward = function
-        if inspect.isgeneratorfunction(holder) or inspect.isasyncgenfunction(holder):
-            raise ConfigurationError(f"tool `{self.name}` is a generator function", hint="return a list")
         if not self.description.strip():
             raise ConfigurationError(
                 f"tool `{self.name}` has no description: a model would not know what it is for",

@@ -10,14 +10,17 @@ import json
 import math
 import sys
 from base64 import b64encode
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Collection, Generator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import aclosing
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
+from itertools import islice
 from os import PathLike, fspath
 from typing import Any, cast
 
+from wherry.errors import ToolError
 from wherry.messages import JSON
 
 MAX_DEPTH = 100
@@ -26,6 +29,8 @@ MAX_NODES = 1_000_000
 """Values that one result is turned into; without it 60 lists, each holding the next one twice, become 2**60."""
 MAX_REPR = 2_000
 """Characters of the `repr` of an object that is no data."""
+MAX_GATHERED = 10_000
+"""Items that are taken from a tool's generator."""
 MAX_DIGITS = 100_000
 """Digits of an integer that are written out."""
 
@@ -70,6 +75,38 @@ def brief(value: object, limit: int = MAX_REPR) -> str:
     except Exception:  # noqa: BLE001  a foreign object's repr may raise anything
         return f"<{type(value).__name__} object whose repr fails>"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def gathered(items: Generator[object, Any, Any]) -> list[object]:
+    """What a tool's generator yields.
+
+    Raises:
+        ToolError: it yields more than `MAX_GATHERED` items.
+    """
+    out = list(islice(items, MAX_GATHERED + 1))
+    if len(out) > MAX_GATHERED:
+        items.close()
+        raise _endless()
+    return out
+
+
+async def gathered_async(items: AsyncGenerator[object, Any]) -> list[object]:
+    """What a tool's async generator yields.
+
+    Raises:
+        ToolError: it yields more than `MAX_GATHERED` items.
+    """
+    out: list[object] = []
+    async with aclosing(items):
+        async for item in items:
+            if len(out) == MAX_GATHERED:
+                raise _endless()
+            out.append(item)
+    return out
+
+
+def _endless() -> ToolError:
+    return ToolError(f"the tool yielded more than {MAX_GATHERED:,} items, which is as many as are taken")
 
 
 def _clean(text: str) -> str:
