@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -20,11 +22,13 @@ from wherry.errors import ConfigurationError, SandboxError, ToolError
 from wherry.journal import EventType
 from wherry.messages import Message, ToolSchema, canonical
 from wherry.models import Model, ModelProfile, ModelReply
-from wherry.sandbox import Conditions, Execution, Sandbox, Session, get_sandbox, rebuild
+from wherry.sandbox import Conditions, Execution, Sandbox, Session, get_sandbox, importable, rebuild
 from wherry.sandbox.snippet import new_seed
 from wherry.sandbox.values import MAX_BYTES, Encoded, ValueTooLargeError, describe
 from wherry.tools import Tool, as_json, as_text
 from wherry.tools.builtin import read_artifact
+
+_MISSING = re.compile(r"^ModuleNotFoundError: No module named '(?P<name>[A-Za-z_]\w*)", re.MULTILINE)
 
 
 class CodeAgent(Agent):
@@ -34,14 +38,17 @@ class CodeAgent(Agent):
     functions there; `final_answer(value)` ends the run.
 
     Args:
-        sandbox: `"auto"`, the name of a tier, or `"unsafe"` (no isolation; only if you say so).
-        authorized_imports: packages beyond the standard library that snippets may import. Not to be had yet: the
-            standard library is there, and any name given here is refused.
+        sandbox: `"auto"`, the name of a tier (`"docker:IMAGE"`, `"wasm"`, `"monty"`), `"unsafe"` (no isolation; only
+            if you say so), or a sandbox object of your own.
+        authorized_imports: packages beyond the standard library that snippets may import: `"numpy"`,
+            `"scikit-learn>=1.3"`. They are installed once, into a folder of their own, when an agent is first made with
+            them; `wherry sandbox prepare numpy` does that in advance.
 
     The other arguments are those of `Agent`.
 
     Raises:
-        SandboxUnavailable: the sandbox cannot run on this machine; said here, not at the first snippet.
+        SandboxUnavailable: the sandbox cannot run on this machine, or the packages cannot be had; said here, not at
+            the first snippet.
     """
 
     kind: ClassVar[str] = "code"
@@ -51,7 +58,7 @@ class CodeAgent(Agent):
         tools: Iterable[object] = (),
         model: Model | str | None = None,
         *,
-        sandbox: str = "auto",
+        sandbox: str | Sandbox = "auto",
         authorized_imports: Sequence[str] = (),
         **options: Unpack[AgentOptions],
     ) -> None:
@@ -59,10 +66,13 @@ class CodeAgent(Agent):
         self._sandbox = sandbox
         self._packages = tuple(authorized_imports)
         self._tier = self.sandbox.tier
+        self._modules = importable(sandbox, self._packages)
 
     @property
     def sandbox(self) -> Sandbox:
         """Where snippets run. Looked up each time: after a fork, the parent's is of no use to the child."""
+        if not isinstance(self._sandbox, str):
+            return self._sandbox
         return get_sandbox(self._sandbox, packages=self._packages)
 
     @property
@@ -94,6 +104,7 @@ class CodeAgent(Agent):
         return prompts.code_system(
             schemas,
             examples=profile.worked_examples.get(role, ""),
+            packages=self._modules,
             instructions=instructions,
             answer=self.rules.schema,
         )
@@ -138,6 +149,7 @@ class CodeAgent(Agent):
         execution = await session.run(code, call_tool=call, tools=names, conditions=Conditions(seed))
         kept = await keep_files(run, session)
         _record(run, execution, kept)
+        _warn_of_missing(run, execution)
         notes = [*kept.told()]
         if not session.alive and not execution.final and run.fatal is None:
             notes.append(await self._restore(run, names))
@@ -186,6 +198,16 @@ async def _call_from_code(run: Run, name: str, args: list[Any], kwargs: dict[str
     if outcome.handed is None:
         raise ToolError(outcome.error)
     return outcome.handed.value
+
+
+def _warn_of_missing(run: Run, execution: Execution) -> None:
+    """The model is told what there is; only the user can add to it."""
+    found = _MISSING.search(execution.error) if execution.kind == "exception" else None
+    if found is None or found["name"] in sys.stdlib_module_names:
+        return
+    message = f"a snippet tried to import {found['name']!r}, which is not in the sandbox"
+    if message not in run.warnings:
+        run.warn(message, f"authorized_imports=[{found['name']!r}] makes it importable")
 
 
 def _record(run: Run, execution: Execution, kept: KeptFiles) -> None:

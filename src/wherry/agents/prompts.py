@@ -32,12 +32,22 @@ def code_system(
     schemas: Iterable[ToolSchema],
     *,
     examples: str = "",
+    packages: Sequence[str] = (),
     instructions: str = "",
     answer: Mapping[str, Any] | None = None,
 ) -> str:
-    """The system prompt of a code agent: the rules, the examples, then what changes from agent to agent."""
+    """The system prompt of a code agent: the rules, the examples, then what changes from agent to agent.
+
+    Args:
+        schemas: of the tools.
+        examples: what the model's profile has.
+        packages: modules beyond the standard library that can be imported.
+        instructions: the user's own.
+        answer: the JSON schema of the final answer.
+    """
     stubs = "\n".join(signature(schema) for schema in schemas)
-    return _joined(CODE, examples, stubs and f"{CODE_TOOLS}\n{stubs}", _answer_rule(answer), instructions)
+    imports = f"Beside the standard library you can import {', '.join(packages)}." if packages else ""
+    return _joined(CODE, examples, imports, stubs and f"{CODE_TOOLS}\n{stubs}", _answer_rule(answer), instructions)
 
 
 def tools_system(*, examples: str = "", instructions: str = "") -> str:

@@ -14,10 +14,11 @@ from .packages import PackageSet, package_set
 from .probe import TIERS, ProbeReport, TierReport, probe
 from .protocol import Conditions, Execution, ExecutionKind, Sandbox, Session, ToolHandler
 from .rebuild import Answers, Rebuilt, RecordedCall, RecordedSnippet, rebuild
-from .selection import get_sandbox
+from .selection import NAMES, get_sandbox, importable
 
 __all__ = [
     "MAX_FRAME",
+    "NAMES",
     "TIERS",
     "Answers",
     "Collected",
@@ -37,6 +38,7 @@ __all__ = [
     "TierReport",
     "ToolHandler",
     "get_sandbox",
+    "importable",
     "package_set",
     "probe",
     "rebuild",

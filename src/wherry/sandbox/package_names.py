@@ -105,13 +105,14 @@ def requirements(names: Iterable[str]) -> tuple[Requirement, ...]:
 def _parse(text: object) -> Requirement | None:
     if not isinstance(text, str):
         raise ConfigurationError(f"authorized_imports: {text!r} is no text")
-    spec = text.strip().removesuffix(".*")
+    spec = text.strip()
     if spec == "*":
         raise ConfigurationError(
             "authorized_imports: '*' names no package",
             hint="name those that snippets may import; the standard library is always there",
         )
-    if _MODULE.fullmatch(spec):
+    if _MODULE.fullmatch(spec.removesuffix(".*")):
+        spec = spec.removesuffix(".*")
         top = spec.split(".")[0]
         if top in sys.stdlib_module_names:
             return None

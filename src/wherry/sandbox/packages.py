@@ -79,9 +79,14 @@ def package_set(names: Iterable[str], *, progress: Progress | None = None, upgra
     if progress is None:
         shown = " ".join(requirement.specifier for requirement in wanted)
         _log.warning("installing %s for the sandbox; `wherry sandbox prepare %s` does it in advance", shown, shown)
-    with _lock(request.with_suffix(".lock")):
-        known = None if upgrade else _known(home, request)  # another process may have been quicker
-        return known or _build(home, request, wanted, progress or _ignore)
+    try:
+        with _lock(request.with_suffix(".lock")):
+            known = None if upgrade else _known(home, request)  # another process may have been quicker
+            return known or _build(home, request, wanted, progress or _ignore)
+    except OSError as error:
+        raise SandboxUnavailable(
+            f"the package set cannot be kept: {error}", hint="XDG_CACHE_HOME names the folder for it"
+        ) from error
 
 
 def package_sets() -> list[PackageSet]:
@@ -96,7 +101,10 @@ def _ignore(line: str) -> None: ...
 
 def _home() -> Path:
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "wherry" / "packages"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "wherry" / "packages"
+    except RuntimeError as error:
+        raise SandboxUnavailable(f"packages cannot be kept: {error}", hint="set XDG_CACHE_HOME to a folder") from error
 
 
 def _python() -> str:
@@ -121,16 +129,11 @@ def _known(home: Path, request: Path) -> PackageSet | None:
 
 def _build(home: Path, request: Path, wanted: Sequence[Requirement], progress: Progress) -> PackageSet:
     installer = choose()
-    try:
-        lock = installer.lock([requirement.specifier for requirement in wanted], progress)
-        final = home / "sets" / _digest(_python(), lock)
-        with _lock(final.with_suffix(".lock")):
-            if not final.is_dir():
-                _install(final, lock, progress)
-    except OSError as error:
-        raise SandboxUnavailable(
-            f"the package set cannot be kept: {error}", hint="XDG_CACHE_HOME names the folder for it"
-        ) from error
+    lock = installer.lock([requirement.specifier for requirement in wanted], progress)
+    final = home / "sets" / _digest(_python(), lock)
+    with _lock(final.with_suffix(".lock")):
+        if not final.is_dir():
+            _install(final, lock, progress)
     made = _describe(final / "site", wanted)
     raw = {**asdict(made), "folder": None, "set": final.name, "python": _python()}
     _write(request, json.dumps(raw, default=str))

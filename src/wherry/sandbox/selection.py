@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from wherry.errors import ConfigurationError
 
 from .limits import SandboxLimits
+from .package_names import requirements
 from .packages import package_set
 from .probe import JAILS, get_jail
 from .protocol import Sandbox
@@ -51,3 +52,27 @@ def get_sandbox(name: str = "auto", *, limits: SandboxLimits | None = None, pack
             return get_jail(name, limits, package_set(packages))
         case _:
             raise ConfigurationError(f"no sandbox tier is named {name!r}", hint=f"one of: {', '.join(NAMES)}")
+
+
+def importable(sandbox: str | Sandbox, packages: Sequence[str]) -> tuple[str, ...]:
+    """The modules that a model is told of, beyond the standard library.
+
+    Args:
+        sandbox: as `CodeAgent` gets it.
+        packages: what the user asked for.
+
+    Raises:
+        ConfigurationError: packages were asked for of a sandbox object, which has what it has.
+    """
+    wanted = requirements(packages)
+    if not wanted:
+        return ()
+    if not isinstance(sandbox, str):
+        raise ConfigurationError(
+            "authorized_imports are for the tiers of wherry; a sandbox object of your own has its own packages",
+            hint="leave `authorized_imports` empty, and say in `instructions` what can be imported",
+        )
+    if sandbox == "wasm":
+        return tuple(requirement.module or requirement.asked for requirement in wanted)
+    found = package_set(packages)
+    return found.modules if found is not None else ()
