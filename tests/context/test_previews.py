@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
 
 import pytest
 from conversations import KINDS as TEXTS
@@ -85,3 +86,78 @@ def test_a_preview_keeps_to_its_room(kind: str, room: int) -> None:
     for each in KINDS:
         if each.accepts(text):
             assert len(each.read(text)(room)) <= room + 160
+
+
+def test_long_json_is_counted_to_its_end() -> None:
+    rows = [{"id": n, "at": [n, n]} for n in range(60_000)]
+    assert (
+        "{rows: [60,000 x {id: whole number, at: [2 x whole number]}], total: whole number}"
+        in preview(json.dumps({"rows": rows, "total": 60_000}))[1]
+    )
+    assert "shape: [60,000 x {id: whole number, at: [2 x whole number]}]" in preview(json.dumps(rows, indent=1))[1]
+
+
+def test_json_that_was_cut_shows_the_shape_of_what_is_there() -> None:
+    text = json.dumps([{"id": n, "name": f"name {n}"} for n in range(500)])
+    for end in (-1, -2, -9, -20, len(text) // 2):
+        kind, shown = preview(text[:end])
+        assert kind == "application/json"
+        assert "without an end" in shown
+        assert "x {id: whole number, name: text}" in shown
+
+
+def test_json_lines() -> None:
+    kind, shown = preview("".join(json.dumps({"id": n, "ok": True}) + "\n" for n in range(3_000)))
+    assert kind == "application/json"
+    assert shown.startswith("3,000 lines of JSON; shape of the first ones: [20 x {id: whole number, ok: true/false}]")
+
+
+def test_a_log_of_one_huge_line_shows_where_the_error_is() -> None:
+    stamped = "2026-01-01 10:00:00 INFO fine\n" * 50
+    kind, shown = preview(f"{stamped}{'x ' * 200_000} ERROR in the middle {'y ' * 200_000}\n")
+    assert kind == "text/x-log"
+    assert "51 lines, 1 with errors" in shown
+    assert "ERROR in the middle" in shown
+
+
+def test_words_that_hold_an_error_word_are_no_errors() -> None:
+    stamped = "2026-01-01 10:00:00 INFO terrors unfailed errorless\n"
+    assert "100 lines, 0 with errors" in preview(stamped * 100)[1]
+    assert "100 lines, 1 with errors" in preview(stamped * 99 + "2026-01-01 İ Error: x\n")[1]
+
+
+def test_html_of_broken_tags() -> None:
+    kind, shown = preview("<html><body><h1>Broken<p>said <b>bold</b><scr<script>x<!-- y --><p>more &lt;3")
+    assert kind == "text/html"
+    assert shown == "headings: Broken\nBroken\nsaid bold<scr"
+    assert "after" in preview("<html><style>p{}</style><p>before<script>if (a<b) {}</script>after")[1]
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "<",
+        "<!",
+        "<!-- ",
+        "<a ",
+        "<script>",
+        "</",
+        "&lt",
+        "error ",
+        "{",
+        '{"a":',
+        "[1,",
+        '["',
+        '"\\',
+        "a,b\n",
+        "def x(",
+        "\n",
+    ],
+)
+@pytest.mark.parametrize("before", ["", "<html><body>", "2026-01-01 INFO x\n" * 40, "["])
+def test_no_content_takes_more_time_than_its_length_is_worth(unit: str, before: str) -> None:
+    """Two megabytes of each. What grew with the square of the length would take minutes."""
+    text = before + unit * (2_000_000 // len(unit))
+    started = time.process_time()
+    kind_of(text).read(text)(800)
+    assert time.process_time() - started < 5

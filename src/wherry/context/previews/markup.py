@@ -23,6 +23,8 @@ _SILENT = frozenset({"script", "style", "template", "svg", "noscript"})
 _INLINE = frozenset(
     {"a", "abbr", "b", "code", "em", "font", "i", "mark", "q", "s", "small", "span", "strong", "sub", "u"}
 )
+_ENDING = frozenset("p ul ol table pre blockquote section article".split())
+"""Tags that end a heading which was not closed."""
 _HEADING = re.compile(r"h[1-6]")
 
 
@@ -81,7 +83,12 @@ def blocks(page: str) -> Iterator[Block]:
             continue
         yield from _block(said, level)
         said.clear()
-        level = 0 if mark["close"] else -1 if name == "title" else int(name[1]) if _HEADING.fullmatch(name) else level
+        if mark["close"] or name in _ENDING:
+            level = 0
+        elif name == "title":
+            level = -1
+        elif _HEADING.fullmatch(name):
+            level = int(name[1])
     said.append(page[at:])
     yield from _block(said, level)
 
