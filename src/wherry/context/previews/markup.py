@@ -23,7 +23,7 @@ _SILENT = frozenset({"script", "style", "template", "svg", "noscript"})
 _INLINE = frozenset(
     {"a", "abbr", "b", "code", "em", "font", "i", "mark", "q", "s", "small", "span", "strong", "sub", "u"}
 )
-_ENDING = frozenset("p ul ol table pre blockquote section article".split())
+_ENDING = frozenset(["p", "ul", "ol", "table", "pre", "blockquote", "section", "article"])
 """Tags that end a heading which was not closed."""
 _HEADING = re.compile(r"h[1-6]")
 
