@@ -10,9 +10,10 @@ import functools
 import json
 import random
 import string
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 from hypothesis import strategies as st
 
@@ -75,8 +76,21 @@ def _encode() -> Callable[[str], Sequence[int]]:
 
 
 def exact(messages: Sequence[Message], tools: Sequence[ToolSchema]) -> int:
-    """Tokens of the prompt, as a server of Qwen2.5 counts them."""
-    return len(_encode()(rendered(messages, tools)))
+    """Tokens of the prompt, as a server of Qwen2.5 counts them, pictures as Qwen2.5-VL does: one for 28 x 28 pixels."""
+    pictures = sum(_patches(image.data) for message in messages for image in message.images)
+    return len(_encode()(rendered(messages, tools))) + pictures
+
+
+def _patches(data: bytes) -> int:
+    if data[:4] != b"\x89PNG":
+        return 1_445
+    width, height = struct.unpack(">II", data[16:24])
+    return -(-width // 28) * -(-height // 28)
+
+
+def png(width: int, height: int) -> bytes:
+    """The beginning of a picture, as far as anybody reads it here."""
+    return b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + struct.pack(">II", width, height) + b"\x08\x02\0\0\0"
 
 
 @functools.lru_cache(maxsize=512)
@@ -107,6 +121,10 @@ def text_of(kind: str, size: int, seed: int) -> str:
         "cjk": "".join(map(chr, range(0x4E00, 0x5200))),
         "cyrillic": "".join(map(chr, range(0x410, 0x450))) + "  ",
         "emoji": "".join(map(chr, range(0x1F300, 0x1F650))),
+        "arabic": "".join(map(chr, range(0x621, 0x64B))) + "   ",
+        "devanagari": "".join(map(chr, range(0x905, 0x94D))) + "   ",
+        "hangul": "".join(map(chr, range(0xAC00, 0xAE00))) + "   ",
+        "thai": "".join(map(chr, range(0xE01, 0xE2F))),
         "blank": " ",
         "one letter": "a",
         "surrogates": "\ud800\udfffab ",
@@ -116,8 +134,22 @@ def text_of(kind: str, size: int, seed: int) -> str:
 
 KINDS = (
     "words", "json", "csv", "log", "control", "digits", "hex", "base64", "cjk", "cyrillic", "emoji", "blank",
-    "one letter", "surrogates",
+    "one letter", "surrogates", "arabic", "devanagari", "hangul", "thai",
 )  # fmt: skip
+
+
+@functools.cache
+def enormous(kind: int) -> str:
+    """Ten megabytes: without a blank, lines of a log, JSON."""
+    if kind == 0:
+        return "a" * 10_000_000
+    if kind == 1:
+        return "2026-01-01 00:00:00 ERROR step done\n" * 280_000
+    return json.dumps([{"id": 7, "name": "n"}] * 420_000)
+
+
+Writer = Literal["none", "good", "wordy", "raises", "hangs", "huge", "nothing", "calls a tool", "prose"]
+WRITERS: tuple[Writer, ...] = get_args(Writer)
 
 
 @dataclass(frozen=True)
@@ -130,6 +162,12 @@ class Turn:
     """In this order; may leave calls unanswered and answer calls that are not there."""
     observation: str | None
     """A user's message at the end, as code agents get."""
+    picture: bytes | None = None
+    """Comes with the observation."""
+    tools: bool = True
+    """Whether the request after it offers tools."""
+    shrink: float = 1.0
+    """What is left of the window at the request after it: a server may turn out to have less."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +181,10 @@ class Conversation:
     counter: str
     reports: bool
     """Whether the server says what each request took."""
+    writer: Writer
+    """What the model that writes summaries does; none: there are extracts."""
+    reopened: int | None
+    """After which turn the conversation goes on in another run."""
 
 
 _MOST_SIZE = 32
@@ -182,6 +224,8 @@ def turns(draw: st.DrawFn) -> Turn:
         for n in range(count)
     ]
     some = draw(st.lists(texts(60_000, free=True), min_size=1, max_size=2)) if count else [""]
+    if count and chance.randrange(250) == 249:
+        some[0] = enormous(chance.randrange(3))
     results = [
         Message("tool", some[n % len(some)], tool_call_id=call.id, name=call.name) for n, call in enumerate(calls)
     ]
@@ -193,7 +237,18 @@ def turns(draw: st.DrawFn) -> Turn:
     elif odd == "reversed":
         results.reverse()
     observation = draw(texts(20_000)) if not calls or chance.random() < 0.2 else None
-    return Turn(draw(texts(4_000)), tuple(calls), tuple(results), observation)
+    picture = None
+    if observation is not None and chance.random() < 0.2:
+        picture = png(chance.randrange(1, 4_000), chance.randrange(1, 4_000)) if chance.random() < 0.7 else b"GIF?"
+    return Turn(
+        draw(texts(4_000)),
+        tuple(calls),
+        tuple(results),
+        observation,
+        picture,
+        tools=chance.random() < 0.9,
+        shrink=chance.choice([0.4, 0.7]) if chance.random() < 0.06 else 1.0,
+    )
 
 
 @st.composite
@@ -230,7 +285,6 @@ def budgets(draw: st.DrawFn) -> ContextBudget:
         per_message=draw(st.none() | st.integers(1, 20_000)),
         low_water=low,
         high_water=draw(st.floats(low + 0.05, 1)),
-        compaction="extract",
     )
 
 
@@ -248,6 +302,8 @@ def conversations(draw: st.DrawFn) -> Conversation:
         draw(budgets()),
         draw(st.sampled_from(["qwen", "qwen", "bytes"])),
         draw(st.booleans()),
+        draw(st.sampled_from(WRITERS)),
+        draw(st.none() | st.integers(1, 6)),
     )
 
 

@@ -196,6 +196,11 @@ class ContextWindow:
         self._ledger.add(entry)
 
     @property
+    def task(self) -> Message:
+        """The task as it is kept."""
+        return self._turns.task.message
+
+    @property
     def newest(self) -> str:
         """The digest of the message that was appended last, as it is stored."""
         return self._newest
