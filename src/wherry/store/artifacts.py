@@ -21,8 +21,11 @@ REF_DIGITS = 12
 class Contents(Protocol):
     """Where the bytes are, by SHA-256 in hexadecimal."""
 
-    def write(self, sha256: str, data: bytes) -> None:
+    def write(self, sha256: str, data: bytes, *, connection: Connection | None = None) -> None:
         """Keep content; quick when it is there already.
+
+        Args:
+            connection: The transaction that this belongs to, for contents in the database itself.
 
         Raises:
             OSError: It cannot be written.
@@ -36,7 +39,7 @@ class Contents(Protocol):
         """
         ...
 
-    def remove(self, sha256: str) -> None:
+    def remove(self, sha256: str, *, connection: Connection | None = None) -> None:
         """Remove content; no error when it is not there."""
         ...
 
@@ -47,7 +50,7 @@ class FolderContents:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def write(self, sha256: str, data: bytes) -> None:
+    def write(self, sha256: str, data: bytes, *, connection: Connection | None = None) -> None:
         path = self._path(sha256)
         try:
             if path.stat().st_size == len(data):
@@ -70,7 +73,7 @@ class FolderContents:
             file.seek(offset)
             return file.read(-1 if limit is None else limit)
 
-    def remove(self, sha256: str) -> None:
+    def remove(self, sha256: str, *, connection: Connection | None = None) -> None:
         self._path(sha256).unlink(missing_ok=True)
 
     def _path(self, sha256: str) -> Path:
@@ -83,13 +86,13 @@ class MemoryContents:
     def __init__(self) -> None:
         self._contents: dict[str, bytes] = {}
 
-    def write(self, sha256: str, data: bytes) -> None:
+    def write(self, sha256: str, data: bytes, *, connection: Connection | None = None) -> None:
         self._contents[sha256] = data
 
     def read(self, sha256: str, offset: int, limit: int | None) -> bytes:
         return self._contents[sha256][offset : None if limit is None else offset + limit]
 
-    def remove(self, sha256: str) -> None:
+    def remove(self, sha256: str, *, connection: Connection | None = None) -> None:
         self._contents.pop(sha256, None)
 
 
@@ -112,9 +115,9 @@ class SQLArtifacts:
         sha256 = hashlib.sha256(data).hexdigest()
         lines = data.count(b"\n") + (not data.endswith(b"\n") and len(data) > 0)
 
-        def keep() -> None:
+        def keep(connection: Connection | None = None) -> None:
             try:
-                self._contents.write(sha256, data)
+                self._contents.write(sha256, data, connection=connection)
             except OSError as error:
                 raise StoreError(
                     f"an artifact of {len(data):,} bytes cannot be kept beside {self._database.url!r}: "
@@ -127,7 +130,7 @@ class SQLArtifacts:
             self._database.lock(connection, _lock(sha256))
             known = connection.execute(f"{_SELECT} WHERE sha256 = ?", (bytes.fromhex(sha256),)).fetchone()
             if known is None:
-                keep()  # again, and nearly for free: it may have been reclaimed since
+                keep(connection)  # again, and nearly for free: it may have been reclaimed since
                 digits = REF_DIGITS
                 while connection.execute("SELECT 1 FROM artifacts WHERE ref = ?", (_name(sha256, digits),)).fetchone():
                     digits += 4
@@ -137,7 +140,7 @@ class SQLArtifacts:
             return _artifact(known)
 
         keep()  # outside of the transaction, which must be short
-        return self._database.write(write)
+        return self._database.write(write, repeatable=True)
 
     def read(self, ref: str, offset: int = 0, limit: int | None = None) -> bytes:
         if offset < 0 or (limit is not None and limit < 0):
@@ -171,7 +174,7 @@ class SQLArtifacts:
                 raise _unknown(ref)
             connection.execute(_LINK, (blob(run_id), ref))
 
-        self._database.write(write)
+        self._database.write(write, repeatable=True)
 
     def reclaim(self, run_id: str) -> int:
         def unlink(connection: Connection) -> list[tuple[str, int]]:
@@ -189,7 +192,7 @@ class SQLArtifacts:
                     gone.append((sha256.hex(), size))
             return gone
 
-        gone = self._database.write(unlink)
+        gone = self._database.write(unlink, repeatable=True)
 
         def remove(connection: Connection) -> int:
             self._database.lock(connection, *(_lock(sha256) for sha256, _ in gone))
@@ -197,11 +200,11 @@ class SQLArtifacts:
             for sha256, size in gone:
                 query = "SELECT 1 FROM artifacts WHERE sha256 = ?"
                 if connection.execute(query, (bytes.fromhex(sha256),)).fetchone() is None:
-                    self._contents.remove(sha256)
+                    self._contents.remove(sha256, connection=connection)
                     freed += size
             return freed
 
-        return self._database.write(remove) if gone else 0
+        return self._database.write(remove, repeatable=True) if gone else 0
 
 
 _INSERT = """

@@ -31,7 +31,7 @@ class SQLCache:
                 row,
             )
 
-        self._database.write(write)
+        self._database.write(write, repeatable=True)
 
     def prune(self, *, keep_bytes: int | None = None) -> int:
         now = time.time()
@@ -56,4 +56,4 @@ class SQLCache:
                 connection.executemany("DELETE FROM cache WHERE key = ?", gone)
             return freed
 
-        return self._database.write(write)
+        return self._database.write(write, repeatable=True)

@@ -42,8 +42,12 @@ class Database(Protocol):
         """All rows of a query, without waiting for writers."""
         ...
 
-    def write(self, job: Callable[[Connection], T], /) -> T:
-        """Do a job in a transaction and wait until it is durable. The job may be done twice, the first time undone."""
+    def write(self, job: Callable[[Connection], T], /, *, repeatable: bool = False) -> T:
+        """Do a job in a transaction and wait until it is durable. The job may be done twice, the first time undone.
+
+        Args:
+            repeatable: Whether it may be done again, too, when nobody knows whether it was done.
+        """
         ...
 
     def lock(self, connection: Connection, *names: str) -> None:

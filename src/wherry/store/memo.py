@@ -38,7 +38,7 @@ class SQLMemo:
             self._database.lock(connection, f"memo:{scope}")
             return _put(connection, scope, key, body, ttl)
 
-        if not self._database.write(write):
+        if not self._database.write(write, repeatable=True):
             raise scope_full(scope)
 
     def compare_and_set(self, scope: str, key: str, *, expected: JSON, value: JSON, ttl: float | None = None) -> bool:
@@ -74,7 +74,8 @@ class SQLMemo:
     def prune(self) -> int:
         now = time.time()
         return self._database.write(
-            lambda connection: connection.execute("DELETE FROM memo WHERE expires <= ?", (now,)).rowcount
+            lambda connection: connection.execute("DELETE FROM memo WHERE expires <= ?", (now,)).rowcount,
+            repeatable=True,
         )
 
 

@@ -53,6 +53,12 @@ class Memo(Protocol):
         ...
 
 
+class MemoElsewhere(Memo, Protocol):
+    """A memo that is not in its store's database, and is closed with the store."""
+
+    def close(self) -> None: ...
+
+
 class Artifacts(Protocol):
     """Large values, stored once under their content."""
 

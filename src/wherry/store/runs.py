@@ -129,7 +129,7 @@ class SQLRuns:
             add_anchors(connection, (anchor,), self._database.lock)
             return freed
 
-        return self._database.write(write)
+        return self._database.write(write, repeatable=True)
 
     def sweep(self, used: Iterable[str], *, before: float) -> int:
         names = [(digest_bytes(name),) for name in used]
@@ -143,7 +143,7 @@ class SQLRuns:
             connection.execute("DROP TABLE used")
             return int(freed)
 
-        return self._database.write(write)
+        return self._database.write(write, repeatable=True)
 
 
 class _Texts(dict[bytes, str]):

@@ -46,7 +46,7 @@ class FTSIndex:
             if cursor is not None:
                 connection.execute("UPDATE search_spaces SET position = ? WHERE id = ?", (cursor, number))
 
-        self._database.write(write)
+        self._database.write(write, repeatable=True)
 
     def cursor(self, space: str) -> int:
         rows = self._database.read("SELECT position FROM search_spaces WHERE space = ?", (blob(space),))
@@ -76,7 +76,7 @@ class FTSIndex:
             _forget(connection, number, connection.execute(query, (number,)).fetchall())
             connection.execute("DELETE FROM search_spaces WHERE id = ?", (number,))
 
-        self._database.write(write)
+        self._database.write(write, repeatable=True)
 
 
 def prepared(items: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes, str]]:

@@ -9,7 +9,7 @@ from wherry.store.artifacts import Contents, SQLArtifacts
 from wherry.store.cache import SQLCache
 from wherry.store.database import Database
 from wherry.store.memo import SQLMemo
-from wherry.store.parts import TextIndex
+from wherry.store.parts import Memo, MemoElsewhere, TextIndex
 from wherry.store.rates import SQLRates
 from wherry.store.records import AnchorRow, Batch, EventRow, RunRow
 from wherry.store.runs import SQLRuns
@@ -23,6 +23,7 @@ class SQLStore:
     Args:
         append: Writes a batch.
         close: Writes what is queued and closes the database.
+        memo: A memo that is kept elsewhere.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class SQLStore:
         search: TextIndex,
         append: Callable[[Batch], Future[None]],
         close: Callable[[], object],
+        memo: MemoElsewhere | None = None,
     ) -> None:
         self.url = database.url
-        self.memo = SQLMemo(database)
+        self.memo: Memo = memo or SQLMemo(database)
         self.artifacts = SQLArtifacts(database, contents)
         self.search = search
         self.transcripts = SQLTranscripts(database)
@@ -45,6 +47,7 @@ class SQLStore:
         self._sessions = SQLSessions(database)
         self._append = append
         self._close = close
+        self._elsewhere = memo
 
     def append(self, batch: Batch) -> Future[None]:
         return self._append(batch)
@@ -92,3 +95,5 @@ class SQLStore:
 
     def close(self) -> None:
         self._close()
+        if self._elsewhere is not None:
+            self._elsewhere.close()

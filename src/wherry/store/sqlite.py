@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from wherry.store.artifacts import Contents, FolderContents, MemoryContents
 from wherry.store.connections import Connections
 from wherry.store.database import Connection
+from wherry.store.parts import MemoElsewhere
 from wherry.store.search import FTSIndex
 from wherry.store.sql import SQLStore
 from wherry.store.writer import Writer, no_lock
@@ -33,7 +34,7 @@ class SQLiteDatabase:
         with self._connections.reading() as connection:
             return connection.execute(query, values).fetchall()
 
-    def write(self, job: Callable[[Connection], T], /) -> T:
+    def write(self, job: Callable[[Connection], T], /, *, repeatable: bool = False) -> T:
         return self._writer.submit(job).result()
 
     def now(self, connection: Connection) -> float:
@@ -50,6 +51,7 @@ class SQLiteStore(SQLStore):
             database); the end of the process, `kill -9` included, takes nothing.
         timeout: Seconds to wait while another process writes.
         contents: Where the artifacts' contents are; None: in the folder beside, or in memory.
+        memo: A memo that is kept elsewhere; None: in the database.
 
     Raises:
         StoreError: The database cannot be opened or is none of wherry's.
@@ -64,6 +66,7 @@ class SQLiteStore(SQLStore):
         full: bool = False,
         timeout: float = 10.0,
         contents: Contents | None = None,
+        memo: MemoElsewhere | None = None,
     ) -> None:
         self.path = path
         url = url if url is not None else "memory://" if path is None else f"sqlite:///{path}"
@@ -75,4 +78,6 @@ class SQLiteStore(SQLStore):
             contents = MemoryContents() if path is None else FolderContents(path.with_name(f"{path.name}.artifacts"))
         # Runs when the store is collected and at the end of the process, whichever is first.
         finalizer = weakref.finalize(self, writer.close)
-        super().__init__(database, contents=contents, search=FTSIndex(database), append=writer.submit, close=finalizer)
+        super().__init__(
+            database, contents=contents, search=FTSIndex(database), append=writer.submit, close=finalizer, memo=memo
+        )

@@ -61,7 +61,7 @@ class SQLTranscripts:
                 row,
             )
 
-        self._database.write(write)
+        self._database.write(write, repeatable=True)
 
 
 def digest_bytes(digest: str) -> bytes:
