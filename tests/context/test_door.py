@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from wherry import CodeAgent, ContextBudget, ScriptedModel, ToolCallingAgent, open_store, tool
 from wherry.context.counting import TokenCounter
 from wherry.context.door import LARGE, Door
+from wherry.errors import StoreError
 from wherry.journal import EventType, read_events
 from wherry.messages import Message, ToolCall
 from wherry.models import ModelReply
@@ -238,6 +239,45 @@ def pages(numbers: list[int]) -> ScriptedModel:
     return ScriptedModel([*(calls(("page", {"n": n})) for n in numbers), final()], counter="qwen")
 
 
+class Full:
+    """Artifacts on a full disk."""
+
+    def __init__(self, artifacts: Artifacts) -> None:
+        self._artifacts = artifacts
+
+    def put(self, data: bytes, *, media_type: str, run_id: str) -> ArtifactRef:
+        raise StoreError("no space left on device")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._artifacts, name)
+
+
+async def test_a_code_agent_survives_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store("memory://")
+    monkeypatch.setattr(store, "artifacts", Full(store.artifacts))
+
+    @tool
+    def rows(count: int) -> list[str]:
+        """Rows.
+
+        Args:
+            count: how many
+        """
+        return ["row"] * count
+
+    code = (
+        "```python\nfew, many = rows(30_000), rows(900_000)\nopen('out.txt', 'w').write('x')\nprint(few)\n"
+        "print(len(few), many['artifact'], many['note'])\n```"
+    )
+    model = ScriptedModel([code, "```python\nfinal_answer('z' * 200_000)\n```"])
+    result = await CodeAgent([rows], model, store=store, context=BUDGET).arun("count")
+    seen = model.requests[-1].messages[-1].content
+    assert "30000 None too large to be handed in" in seen
+    assert "File not kept: out.txt: it could not be stored" in seen
+    assert result.output == "z" * 200_000
+    assert any("no space left on device" in warning for warning in result.warnings)
+
+
 @pytest.mark.parametrize("damage", ["deleted", "a file in its place"])
 async def test_a_run_survives_the_loss_of_the_artifact_folder(tmp_path: Path, damage: str) -> None:
     store = open_store(f"sqlite:///{tmp_path / 'w.db'}")
@@ -276,9 +316,17 @@ async def test_an_artifact_stays_as_long_as_a_later_run_of_its_session_refers_to
     model = pages([])
     second = await ToolCallingAgent([page], model, store=store, context=BUDGET).arun("and now?", session="s")
     assert any(ref in message.content for message in model.requests[0].messages)
-    store.artifacts.reclaim(first.run_id)
-    assert store.artifacts.read(ref)
+    for name in (first.run_id, "session/s"):
+        assert store.artifacts.reclaim(name) == 0
+        assert store.artifacts.read(ref)
     assert store.artifacts.reclaim(second.run_id) > 0
+
+
+async def test_an_artifact_stays_as_long_as_a_session_can_be_gone_on_with() -> None:
+    store = open_store("memory://")
+    first = await ToolCallingAgent([page], pages([1]), store=store, context=BUDGET).arun("read", session="s")
+    assert store.artifacts.reclaim(first.run_id) == 0
+    assert store.artifacts.reclaim("session/s") > 0
 
 
 async def test_an_artifact_that_a_managed_agent_names_stays_for_its_manager() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+from wherry.agents.keeping import keep
 from wherry.agents.run import Run
 from wherry.messages import canonical
 from wherry.sandbox.values import (
@@ -25,6 +26,7 @@ INLINE_BYTES = 65536
 LARGEST_VALUE = 4 << 20
 """Bytes of a result that is handed in; more is kept as an artifact, and the snippet gets a handle."""
 _HEAD = 500
+NOT_STORED = "too large to be handed in, and it could not be stored: only its head is left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ def hand_in(run: Run, value: object) -> Handed:
         return Handed(made, text)
     if len(data) > LARGEST_VALUE:
         return _handle(run, value, text, *_content(value))
-    kept = run.store.artifacts.put(data, media_type="application/json", run_id=run.journal.run_id)
-    return Handed(made, text, kept.ref)
+    kept = keep(run, data, media_type="application/json")
+    return Handed(made, text, None if kept is None else kept.ref)
 
 
 def _content(value: object) -> tuple[bytes, str]:
@@ -83,9 +85,12 @@ def _content(value: object) -> tuple[bytes, str]:
 
 
 def _handle(run: Run, value: object, text: str, data: bytes, media_type: str) -> Handed:
-    kept = run.store.artifacts.put(data, media_type=media_type, run_id=run.journal.run_id)
-    handle = {"artifact": kept.ref, "bytes": kept.bytes, "head": text[:_HEAD]}
-    return Handed(Encoded(encode(handle)), text, kept.ref, handle=True)
+    kept = keep(run, data, media_type=media_type)
+    ref = None if kept is None else kept.ref
+    handle: dict[str, Any] = {"artifact": ref, "bytes": len(data), "head": text[:_HEAD]}
+    if ref is None:
+        handle["note"] = NOT_STORED
+    return Handed(Encoded(encode(handle)), text, ref, handle=True)
 
 
 def taken_out(run: Run, value: Any) -> Any:  # Any: as `Execution.value`
@@ -95,7 +100,9 @@ def taken_out(run: Run, value: Any) -> Any:  # Any: as `Execution.value`
         if held.size <= SMALL:
             return as_lists(held)
         data, media_type = _content(held)
-        kept = run.store.artifacts.put(data, media_type=media_type, run_id=run.journal.run_id)
+        kept = keep(run, data, media_type=media_type)
+        if kept is None:
+            return as_lists(held)
         return {"artifact": kept.ref, "bytes": kept.bytes, "media_type": media_type, "head": held.describe()}
 
     return _replaced(value, handle)

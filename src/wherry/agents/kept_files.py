@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wherry.agents.keeping import keep
 from wherry.agents.result import ResultFile
 from wherry.agents.run import Run
 from wherry.sandbox import Session
@@ -36,10 +37,13 @@ async def keep_files(run: Run, session: Session) -> KeptFiles:
     found = await session.collect_files()
     if not found:
         return KeptFiles()
-    artifacts, run_id = run.store.artifacts, run.journal.run_id
     files: list[ResultFile] = []
+    left_out = [f"{left.name}: {left.reason}" for left in found.left_out]
     for file in found.files:
-        kept = artifacts.put(file.data, media_type=file.media_type, run_id=run_id)
-        files.append(ResultFile(file.name, kept.ref, kept.bytes, file.media_type))
+        kept = keep(run, file.data, media_type=file.media_type)
+        if kept is None:
+            left_out.append(f"{file.name}: it could not be stored")
+        else:
+            files.append(ResultFile(file.name, kept.ref, kept.bytes, file.media_type))
     run.files.update({file.name: file for file in files})
-    return KeptFiles(files, [f"{left.name}: {left.reason}" for left in found.left_out])
+    return KeptFiles(files, left_out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
@@ -15,6 +16,7 @@ from wherry.agents import prompts
 from wherry.agents.active import cancellable, in_session
 from wherry.agents.agent import Agent
 from wherry.agents.briefing import Briefing
+from wherry.agents.keeping import keep_for
 from wherry.agents.loop import play
 from wherry.agents.managed import delegate
 from wherry.agents.metering import pricing
@@ -23,6 +25,7 @@ from wherry.agents.run import Order, Run
 from wherry.agents.summaries import summarizer
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
+from wherry.context.offload import references
 from wherry.errors import ConfigurationError, LimitReached, StoreError, WherryError
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
 from wherry.messages import JSON, Message, canonical, parse
@@ -231,7 +234,11 @@ async def _leave_session(run: Run, result: RunResult) -> None:
         return
     if result.status is RunStatus.COMPLETED and not run.spoken:
         await run.window.append(Message("assistant", as_text(result.output)))
-    run.store.save_session(run.order.session, canonical(run.window.state()))
+    state = canonical(run.window.state())
+    for ref in references(state.decode("utf-8", "replace")):
+        with suppress(StoreError):  # it only looks like an artifact's
+            run.store.artifacts.link(ref, f"session/{run.order.session}")
+    run.store.save_session(run.order.session, state)
 
 
 def _kept_output(frame: _Frame, output: Any) -> str | None:
@@ -240,8 +247,7 @@ def _kept_output(frame: _Frame, output: Any) -> str | None:
         return None
     if isinstance(output, str):
         return _kept(frame.store, frame.journal, output)
-    data = canonical(as_json(output))
-    return frame.store.artifacts.put(data, media_type="application/json", run_id=frame.journal.run_id).ref
+    return _kept(frame.store, frame.journal, canonical(as_json(output)), media_type="application/json")
 
 
 def _record_end(frame: _Frame, result: RunResult, ref: str | None, error: BaseException | None) -> None:
@@ -305,15 +311,21 @@ def _given(order: Order, journal: RunJournal, store: Store) -> str:
         text = as_text(value)
         preview = f"{type(value).__name__}, {len(text):,} characters: {text[:200]}"
         if len(text) > 200:
-            preview += f"... (whole: artifact {_kept(store, journal, text)})"
+            ref = _kept(store, journal, text)
+            preview += "..." if ref is None else f"... (whole: artifact {ref})"
         previews[name] = preview
     return prompts.attached(previews, [path.name for path in order.files])
 
 
-def _kept(store: Store, journal: RunJournal, text: str) -> str:
-    """The reference of a text that was too large to stand where it belongs."""
-    data = text.encode("utf-8", "surrogatepass")
-    return store.artifacts.put(data, media_type="text/plain", run_id=journal.run_id).ref
+def _kept(store: Store, journal: RunJournal, content: str | bytes, *, media_type: str = "text/plain") -> str | None:
+    """The reference of a content that was too large to stand where it belongs; None where it cannot be stored."""
+    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+
+    def warn(message: str, hint: str) -> None:
+        journal.record(EventType.WARNING, message=message, hint=hint)
+
+    kept = keep_for(store, journal.run_id, data, media_type=media_type, warn=warn)
+    return None if kept is None else kept.ref
 
 
 def _state(store: Store, session: str | None) -> JSON:

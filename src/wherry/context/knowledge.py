@@ -22,7 +22,7 @@ from wherry.context.knowledge_index import Embed, Vectors, by_words, fused, spac
 from wherry.context.knowledge_sections import Section, sections
 from wherry.context.knowledge_sources import Source, Unreadable, check, sources
 from wherry.context.previews import head_and_tail
-from wherry.errors import ConfigurationError, ToolError
+from wherry.errors import ConfigurationError, StoreError, ToolError
 from wherry.store.protocol import Store
 from wherry.tools import Tool, current_context
 from wherry.tools.builtin.excerpts import Excerpt
@@ -247,9 +247,9 @@ class SearchKnowledge(Tool):
         knowledge = self._knowledge
         try:
             knowledge.refresh(store, at_most_every=_LOOK_AGAIN)
-        except ConfigurationError as error:
-            raise ToolError(error.message) from error
-        ranked = knowledge.ranked(query, store)
+            ranked = knowledge.ranked(query, store)
+        except (ConfigurationError, StoreError) as error:
+            raise ToolError(f"the documents cannot be searched: {error.message}") from error
         all_sections = {section.key: section for section in knowledge.sections}
         found = [all_sections[key] for key in ranked[:_FOUND] if key in all_sections]
         return _told(query, found, len(ranked))

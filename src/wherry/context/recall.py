@@ -6,7 +6,7 @@ import re
 
 from wherry.context.history import History, Memory, whole
 from wherry.context.previews import head_and_tail
-from wherry.errors import ToolError
+from wherry.errors import StoreError, ToolError
 from wherry.tools import Tool, current_context
 from wherry.tools.builtin.excerpts import Excerpt
 
@@ -34,7 +34,10 @@ class Recall(Tool):
             return _one(history, query.strip(), max(offset, 0))
         if not _WORD.search(query):
             raise ToolError("the query has no words to search for")
-        return _told(query, history.find(query, limit=SHOWN))
+        try:
+            return _told(query, history.find(query, limit=SHOWN))
+        except StoreError as error:
+            raise ToolError(f"the history cannot be searched: {error.message}") from error
 
 
 recall = Recall()
@@ -45,6 +48,8 @@ def _one(history: History, ref: str, offset: int) -> Excerpt:
         message = history.message(ref)
     except LookupError as error:
         raise ToolError(f"{error.args[0]}: copy the reference from what recall found") from error
+    except StoreError as error:
+        raise ToolError(f"the message cannot be read: {error.message}") from error
     text = whole(message)
 
     def render(size: int) -> str:
