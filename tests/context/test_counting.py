@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from typing import Any, cast
 
 import pytest
 import quicktok
-from conversations import KINDS, exact, text_of
+from conversations import KINDS, exact, png, text_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry.context import ContextBudget, TokenCounter
+from wherry.context.counting import image_size
 from wherry.context.estimate import estimate
 from wherry.errors import ConfigurationError
 from wherry.messages import Image, Message, ToolCall, ToolSchema
@@ -94,6 +96,78 @@ def test_a_picture_is_counted_by_its_pixels() -> None:
     assert counter().message(Message("user", "", images=[large])) - blank >= 4_000 * 3_000 // 784
 
 
+def sized(kind: str, width: int, height: int) -> bytes:
+    """The beginning of a picture of each kind, as its standard has it."""
+    match kind:
+        case "png":
+            return png(width, height)
+        case "gif":
+            return b"GIF89a" + struct.pack("<HH", width, height)
+        case "jpeg":
+            exif = b"\xff\xe1" + struct.pack(">H", 40) + b"x" * 38
+            return b"\xff\xd8" + exif + b"\xff\xc2" + struct.pack(">HBHH", 17, 8, height, width) + b"\3"
+        case "webp lossy":
+            return b"RIFF\0\0\0\0WEBPVP8 \0\0\0\0\0\0\0\x9d\x01\x2a" + struct.pack("<HH", width, height)
+        case "webp lossless":
+            bits = (width - 1) | (height - 1) << 14
+            return b"RIFF\0\0\0\0WEBPVP8L\0\0\0\0\x2f" + bits.to_bytes(4, "little") + b"\0" * 8
+        case _:
+            size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+            return b"RIFF\0\0\0\0WEBPVP8X\0\0\0\0\0\0\0\0" + size
+
+
+@pytest.mark.parametrize("kind", ["png", "gif", "jpeg", "webp lossy", "webp lossless", "webp extended"])
+@given(st.integers(1, 16_000), st.integers(1, 16_000))
+@settings(max_examples=25)
+def test_the_pixels_of_every_kind_of_picture_are_read(kind: str, width: int, height: int) -> None:
+    assert image_size(sized(kind, width, height)) == (width, height)
+
+
+@given(
+    st.sampled_from([b"\xff\xd8", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8 ", b""]),
+    st.binary(max_size=60),
+)
+def test_no_picture_is_refused(start: bytes, rest: bytes) -> None:
+    assert counter().message(Message("user", "", images=[Image(data=start + rest)])) >= 1_445
+
+
+NASTY = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                "<|endoftext|>",
+                "<|im_start|>",
+                "\ud800",
+                "\udfff",
+                "\0",
+                "\u200d",
+                "e\u0301",
+                "\uffff",
+                "🏳️‍🌈",
+                "ﷺ",
+                "\r\n",
+            ]
+        ),
+        st.text(max_size=12),
+        st.text(st.characters(codec=None, categories=["Cs", "Co", "Cn", "Mn", "So"]), max_size=12),
+    ),
+    max_size=12,
+).map("".join)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, "bytes", "no such family"])
+@given(NASTY)
+@settings(max_examples=60, deadline=None)
+def test_no_text_raises_and_none_costs_nothing(family: str, text: str) -> None:
+    """As text, as a name, as an argument, as a description."""
+    one = counter(family)
+    bare = one.message(Message("user"))
+    assert one.message(Message("user", text)) >= bare + (len(text) > 0 and family != "bytes" and len(text) // 24)
+    call = ToolCall(text, text, {text: [text, {text: text}]})
+    assert one.message(Message("assistant", text, tool_calls=[call])) > bare
+    assert one.tools([ToolSchema(text, text, {"type": "object", "properties": {text: {"description": text}}})]) > 0
+
+
 def test_a_users_counter_that_fails_does_not_end_the_run() -> None:
     def fails(text: str) -> int:
         raise RuntimeError(text)
@@ -116,12 +190,14 @@ def test_reports_raise_the_ratio_and_nonsense_does_not() -> None:
     assert learner.scaled(1_000) == 1_000, "only recent reports count"
 
 
-def test_counting_is_linear() -> None:
-    qwen = counter()
-    qwen.text("warm")
+@pytest.mark.parametrize("family", [*FAMILIES, "bytes"])
+@pytest.mark.parametrize("letter", ["\n", "a", "1", "é", "漢", "🙂", "\ud800"], ids=ascii)
+def test_counting_is_linear(family: str, letter: str) -> None:
+    one = counter(family)
+    one.text("warm")
     started = time.process_time()
-    qwen.text("\n" * 10_000_000)
-    assert time.process_time() - started < 5  # 0.06 s on the machine where this was written; quadratic would be hours
+    one.text(letter * 2_000_000)
+    assert time.process_time() - started < 5  # under 0.5 s on the machine where this was written; quadratic: hours
 
 
 @pytest.mark.parametrize(

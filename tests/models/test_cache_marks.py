@@ -33,8 +33,8 @@ def body_of(messages: list[Message], tools: list[ToolSchema] | None = None, **se
 
 def marked(body: dict[str, Any]) -> list[int]:
     def has_mark(message: dict[str, Any]) -> bool:
-        content: Any = message["content"]
-        last: Any = content[-1] if isinstance(content, list) else message
+        content: object = message["content"]
+        last = cast("list[dict[str, Any]]", content)[-1] if isinstance(content, list) else message
         return "cache_control" in last
 
     return [index for index, message in enumerate(body["messages"]) if has_mark(message)]
