@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from server_answers import ANSWERS, IN_OTHER_WORDS
 
 from wherry.errors import ModelError

@@ -15,6 +15,7 @@ from wherry.agents import active, portal
 from wherry.agents.answers import AnswerRules, Check
 from wherry.agents.result import RunResult
 from wherry.agents.run import Order, Run
+from wherry.agents.streaming import streaming
 from wherry.context import ContextBudget, Knowledge
 from wherry.errors import ConfigurationError
 from wherry.journal import Event
@@ -170,10 +171,17 @@ class Agent(ABC):
 
         return await execute(self, self._order(task, options))
 
-    async def astream(self, task: str, **options: Unpack[RunOptions]) -> AsyncIterator[Event]:
+    async def astream(self, task: str, *, deltas: bool = False, **options: Unpack[RunOptions]) -> AsyncIterator[Event]:
         """`arun`, giving the journal's events as they happen, nested agents included.
 
         The last event is this run's `run.finished`. Leaving the loop early cancels the run.
+
+        Args:
+            task: what to do.
+            deltas: ask models to stream, and give the pieces of their replies too, as `model.delta` events. They are
+                told and not kept: the journal has the whole reply. After a `model.failed` that is tried again, the
+                pieces come anew.
+            options: see `RunOptions`.
 
         Raises:
             WherryError: as `run`, after the last event.
@@ -182,7 +190,8 @@ class Agent(ABC):
 
         order = self._order(task, options)
         events: asyncio.Queue[Event | None] = asyncio.Queue()
-        running = asyncio.create_task(execute(self, order, subscribers=(events.put_nowait,)))
+        with streaming(deltas):  # the task takes it along
+            running = asyncio.create_task(execute(self, order, subscribers=(events.put_nowait,)))
         running.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:

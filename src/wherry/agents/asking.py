@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
+from wherry.agents.diagnosis import explained, kind_of
 from wherry.agents.metering import pricing, usage_of
+from wherry.agents.streaming import deltas_wanted, streamed
 from wherry.context import Fitted
 from wherry.errors import ContextBudgetError, ModelError, WherryError
 from wherry.journal import EventType
@@ -72,7 +72,7 @@ class _Question:
 
     async def answered(self) -> ModelReply:
         run = self.run
-        deltas = self._told if _streaming.get() else None
+        deltas = self._told if deltas_wanted() else None
         call = Call(f"{id(run.journal.tree):x}", store=run.store, note=self._noted, deltas=deltas)
         with call:
             while True:
@@ -139,7 +139,7 @@ class _Question:
             window=fitted.window,
             **again,
         )
-        run.journal.send()
+        run.journal.send_soon()
         return fitted
 
     async def _admitted(self, call: Call, backend: Backend, fitted: Fitted) -> tuple[ModelReply, float]:
@@ -155,7 +155,8 @@ class _Question:
             raise
         started = time.monotonic()
         try:
-            reply = await (model.complete(request) if call.deltas is None else _streamed(model, request, call))
+            tell = call.deltas
+            reply = await (model.complete(request) if tell is None else streamed(model, request, tell))
         except BaseException as error:
             spent = Usage(requests=1, seconds=time.monotonic() - started)
             if isinstance(error, ModelError) and error.kind not in _UNKNOWN_ENDINGS:
@@ -295,7 +296,7 @@ class _Question:
         if error is None or not call.turn_elsewhere(error.kind if isinstance(error, ModelError) else ""):
             return False
         other = target(self.run.model, call)
-        said = f"{model.profile.name} failed ({_kind(error)}); {other.profile.name} is asked instead"
+        said = f"{model.profile.name} failed ({kind_of(error)}); {other.profile.name} is asked instead"
         self.tried.append(f"asked {other.profile.name} instead")
         self.run.warn(said, "see the `model.failed` events for the reason")
         self.trouble = None
@@ -323,47 +324,21 @@ class _Question:
         return self.policy.health if left is None else max(0.0, min(self.policy.health, left))
 
     def _explained(self, error: WherryError) -> WherryError:
-        """The error for the user, with everything that is known of how it came to it."""
         fitted = self.fitted
-        sizes = None if fitted is None else self.run.window.sizes(fitted.max_output)
-        error.diagnosis = {
-            **(error.diagnosis or {}),
-            "kind": _kind(error),
-            "step": self.run.step,
-            "attempts": self.attempt,
-            "tried": list(self.tried),
-            "window": None if fitted is None else fitted.window,
-            "sizes": sizes,
-            "change": error.hint,
-        }
-        if sizes is not None and _kind(error) in (FailureKind.ContextOverflow, FailureKind.OutOfMemory):
-            rows = "\n".join(f"  {name:<18}{tokens:>12,}" for name, tokens in sizes.items() if tokens)
-            error.message += f"\n{rows}"
-        if self.tried:
-            error.message += f"\n  tried: {'; '.join(self.tried)}"
-        return error
+        return explained(
+            error,
+            step=self.run.step,
+            attempts=self.attempt,
+            tried=self.tried,
+            window=None if fitted is None else fitted.window,
+            sizes=None if fitted is None else self.run.window.sizes(fitted.max_output),
+        )
 
 
 def _seconds_left() -> float | None:
     """Of the time limits that hold here, the run's own and those around it."""
     deadline = anyio.current_effective_deadline()
     return None if math.isinf(deadline) else deadline - anyio.current_time()
-
-
-async def _streamed(model: Model, request: ModelRequest, call: Call) -> ModelReply:
-    """The whole reply, told piece by piece. A stream that ends without one has failed."""
-    tell = call.deltas
-    reply: ModelReply | None = None
-    async for delta in model.stream(request):
-        if delta.text and tell is not None:
-            tell(delta.text)
-        if delta.reply is not None:
-            reply = delta.reply
-    if reply is None:
-        raise ModelError(
-            f"the stream of {model.profile.name} ended without a whole reply", kind=FailureKind.ConnectionLost
-        )
-    return reply
 
 
 async def _profile(model: Model) -> ModelProfile:
@@ -381,10 +356,6 @@ def _of_a_model(error: Exception) -> ModelError:
     )
 
 
-def _kind(error: WherryError) -> str:
-    return str(error.kind) if isinstance(error, ModelError) else type(error).__name__
-
-
 def _with_ids(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:
     """Calls with an id each, all different: some servers send none, or the same one twice."""
     seen: set[str] = set()
@@ -394,16 +365,3 @@ def _with_ids(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:
         seen.add(unique.id)
         out.append(unique)
     return tuple(out)
-
-
-_streaming: ContextVar[bool] = ContextVar("wherry_streaming", default=False)
-
-
-@contextmanager
-def streaming() -> Generator[None]:
-    """Let replies be streamed by all that runs inside, and their pieces told as `model.delta` events."""
-    token = _streaming.set(True)
-    try:
-        yield
-    finally:
-        _streaming.reset(token)
