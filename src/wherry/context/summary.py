@@ -12,18 +12,21 @@ from typing import Any, cast
 
 from wherry.context.counting import TokenCounter
 from wherry.context.escape import escape
+from wherry.context.exact_values import exact_sentences, is_exact, shape
 from wherry.context.extract import Extract, Line, fitting, terms_of
 from wherry.context.facts import FactWriter, NoSummaryError
 from wherry.context.groups import Group
 from wherry.messages import JSON, Message
 
-_OPENING = "<wherry:summary>\nEarlier turns of this conversation, shortened, oldest first:"
+_OPENING = "<wherry:summary>\nEarlier turns of this conversation, shortened, oldest first; recall(query) finds the whole:"
 _CLOSING = "</wherry:summary>"
 _MOST_FAILURES = 2
 """In a row; then the run's further summaries are extracts: a model that cannot do it costs time at every compaction."""
 
 _LEAST_SHARE = 96
 """Tokens that an extract may add where the cap allows: less than that says nothing."""
+_SMALLEST_LINE = 8
+"""Tokens: for less room no line is tried."""
 _LEAST_MERGED = 64
 """Tokens: for less room no model is asked to merge."""
 
@@ -76,18 +79,19 @@ class Summary:
         Returns:
             How: `"summary"` by the model, `"extract"`, or `"extract: "` and why the model's summary could not be had.
         """
-        # Of an extract its whole share is set aside, so that what the block will take can be told before it is made.
-        share, size = self._share(cap), self._share(cap)
-        new, how = await self._found(groups, share)
+        share = self._share(cap)
+        # Decided before the new lines are made, as `most` does.
+        crowded = self._frame + self._old + share > cap and self._asking is None
+        new, how = await self._found(groups, share, heads=share // 4 if crowded else share)
         new = self._kept(new, share, named_share=1)
-        if how == "summary":
-            size = sum(line.tokens for line in new)
-        if self._frame + self._old + size > cap:
-            self._lines = await self._fewer(max(cap - self._frame - size, 0))
+        left = cap - self._frame - sum(line.tokens for line in new)
+        if crowded or self._old > left:
+            self._lines = await self._fewer(max(left, 0))
         self._lines += new
         return how
 
-    async def _found(self, groups: Sequence[Group], share: int) -> tuple[list[Line], str]:
+    async def _found(self, groups: Sequence[Group], share: int, *, heads: int) -> tuple[list[Line], str]:
+        """The new lines, and how they were made. Heads of results may take `heads`: they are not to push out facts."""
         how = "extract"
         if (writer := self._asking) is not None:
             try:
@@ -97,10 +101,30 @@ class Summary:
                 how = f"extract: {error}"
             else:
                 self._failures = 0
-                return [self._line(fact) for fact in facts], "summary"
+                lines = [self._line(fact, is_exact(fact) or None) for fact in facts]
+                return [*self._exact(groups, share, told="\n".join(facts)), *lines], "summary"
+        exact = self._exact(groups, share * 3 // 4)
         # No token is left to escape in cuts of escaped texts.
-        found = self._extract.lines(groups, share)
-        return [Line(f"- {text}", self._counter.text(text) + 3, named) for text, named in found], how
+        heads = min(heads, share - sum(line.tokens for line in exact))
+        found = self._extract.lines(groups, heads)
+        lines = [Line(f"- {text}", self._counter.text(text) + 3, named) for text, named in found]
+        return [*exact, *self._kept(lines, heads, named_share=1)], how
+
+    def _exact(self, groups: Sequence[Group], room: int, *, told: str = "") -> list[Line]:
+        """The sentences with exact values that were not told and are of no shape that the summary has already."""
+        shapes = {shape(line.text.partition(": ")[2]) for line in self._lines}
+        lines: list[tuple[int, Line]] = []
+        sentences = exact_sentences(groups)
+        for index, exact in sorted(enumerate(sentences), key=lambda pair: -pair[1].score):
+            if room < _SMALLEST_LINE:
+                break
+            if exact.shape in shapes or (exact.values and all(value in told for value in exact.values)):
+                continue
+            line = self._line(exact.text, exact.score > 1 or None)
+            if line.tokens <= room:
+                room -= line.tokens
+                lines.append((index, line))
+        return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
 
     async def _fewer(self, room: int) -> list[Line]:
         """What is kept of older lines where they may take `room` at most: those that the task names as they are, in up

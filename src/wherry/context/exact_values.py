@@ -1,0 +1,95 @@
+"""The sentences of folded turns that hold something exact: what a summary in other words would lose.
+
+A reference, an amount, a date, a path, an address, or a decision cannot be guessed again from the rest. Small models
+leave some out of every summary, so these sentences are looked for without a model, in O(text). What comes again and
+again with other numbers, as the lines of logs and tables do, says little by each of them: one of each shape is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wherry.context.groups import Group, entries_of
+
+# Every repetition that another could begin anew is bounded: a text of 20,000 letters stays linear.
+_STRONG = (
+    r"[\w.+-]{1,64}@[\w-]+\.[\w.-]+\w"  # an address of mail
+    r"|\b[a-z]+://[^\s\"'<>]+"
+    r"|(?<![\w/])(?:~|\.{1,2})?/[\w.-]+(?:/[\w.-]+)+"  # a path
+    # a reference: letters and digits
+    r"|\b(?=[\w-]{0,40}[A-Za-z])(?=[\w-]{0,40}\d)[A-Z0-9][A-Za-z0-9]*(?:[-_][A-Za-z0-9]+)*\b"
+    r"|\+?\d(?:[\d ().-]{5,24}\d)"  # a telephone number, an account
+    r"|\b\d{1,3}(?:[,.]\d{3})+(?:[.,]\d+)?\b|\b\d+[.,]\d+\b"  # an amount
+    r"|\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d)?\b"
+    r"|\b\d{1,2}\.? (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\b"
+    r"|\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* \d{1,2}\b"
+)
+_VALUE = re.compile(rf"(?P<strong>{_STRONG})|\b\d{{2,}}\b")
+_DECIDED = re.compile(
+    r"\b(?:decided?|agreed?|must|never|only|nobody else|deadline|chosen?|instead of|prefers?|promised|not allowed)\b",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(r"[^\n.!?]*(?:[.!?](?!\s|$)[^\n.!?]*)*[.!?]?")
+_NAME = re.compile(r"(?<=[a-z,:] )[A-Z][a-z]+(?: [A-Z][a-z]+)+|^[A-Z][a-z]+ [A-Z][a-z]+ ")
+_SHORTEST, _LONGEST = 8, 160
+"""Characters of a sentence."""
+_READ = 20_000
+"""Characters of a message that are looked through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """A sentence with something exact in it."""
+
+    text: str
+    values: tuple[str, ...]
+    """What is exact in it; empty for a decision without any."""
+    score: int
+    """How much there is in it that nobody could guess."""
+    shape: str
+    """The sentence with other digits is of the same shape."""
+
+
+def exact_sentences(groups: Iterable[Group]) -> list[Exact]:
+    """One of each shape, oldest first."""
+    found: dict[str, Exact] = {}
+    for entry in entries_of(groups):
+        message = entry.message
+        who = message.name or message.role
+        for part in _SENTENCE.findall(message.content[:_READ]):
+            sentence = " ".join(part.split())
+            score, values = _weighed(sentence)
+            if score and (form := shape(sentence)) not in found:
+                text = sentence if len(sentence) <= _LONGEST else _around(sentence, values[0] if values else "")
+                found[form] = Exact(f"{who}: {text}", values, score, shape(text))
+    return list(found.values())
+
+
+def shape(text: str) -> str:
+    """What stays the same of a sentence when its numbers change."""
+    return re.sub(r"\d+", "0", text).lower()
+
+
+def is_exact(text: str) -> bool:
+    """Whether a text holds a value that nobody could guess."""
+    return _weighed(text)[0] > 1
+
+
+def _weighed(sentence: str) -> tuple[int, tuple[str, ...]]:
+    """How much there is in a sentence that nobody could guess, 0 for nothing; and the values in it."""
+    if len(sentence) < _SHORTEST:
+        return 0, ()
+    values = list(_VALUE.finditer(sentence))
+    strong = sum(found.group("strong") is not None for found in values)
+    score = 2 * min(strong, 2) + min(len(values) - strong, 1)
+    if _DECIDED.search(sentence):
+        # Alone the words are too common: it takes a value, or a name.
+        score += 1 if values else 2 if _NAME.search(sentence) else 0
+    return score, tuple(found.group() for found in values)
+
+
+def _around(sentence: str, value: str) -> str:
+    start = max(sentence.find(value) - _LONGEST // 2, 0)
+    return f"...{sentence[start : start + _LONGEST]}..."
