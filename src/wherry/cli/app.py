@@ -28,6 +28,10 @@ models = typer.Typer(
     help="The embedded models: list them, bring one here.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(models, name="models")
+sandbox = typer.Typer(
+    help="The sandbox: get packages and backends ready in advance.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(sandbox, name="sandbox")
 
 
 class AgentKind(StrEnum):
@@ -202,16 +206,23 @@ def cost(
 @app.command()
 def doctor(
     context: typer.Context,
-    run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")],
+    run_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of it. Without it: this machine."),
+    ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", dir_okay=False, help="Write it as one page instead.")
     ] = None,
     as_json: Json = False,
     store: StoreUrl = None,
 ) -> None:
-    """Show what made a run's context grow: every request's parts, the largest messages, the curve."""
+    """Show what this machine can do for a sandbox; or of a run, what made its context grow."""
 
     def body() -> Exit:
+        if run_id is None:
+            from wherry.cli.doctoring import print_machine
+
+            return print_machine(as_json=as_json)
         from wherry.cli.examining import examine
 
         return examine(run_id, html=html, as_json=as_json)
@@ -259,6 +270,37 @@ def fit(
         from wherry.doctor.need import Setting
 
         return print_fit(model, Setting(ctx, slots=parallel, cache_type=cache_type), as_json=as_json)
+
+    _end(context, body, as_json=as_json)
+
+
+@sandbox.command("prepare")
+def prepare_sandbox(
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Packages (numpy, 'pandas>=2'), wasm, docker, docker:IMAGE."),
+    ] = None,
+    upgrade: Annotated[bool, typer.Option("--upgrade", help="Take today's versions of the packages.")] = False,
+) -> None:
+    """Get ready in advance what would else be made when it is first needed. Without names: try the sandbox."""
+
+    def body() -> Exit:
+        from wherry.cli.sandboxing import prepare
+
+        return prepare(names or [], upgrade=upgrade)
+
+    _end(context, body)
+
+
+@sandbox.command("list")
+def list_sandbox(context: typer.Context, as_json: Json = False) -> None:
+    """List the package sets on this machine, newest first."""
+
+    def body() -> Exit:
+        from wherry.cli.sandboxing import print_sets
+
+        return print_sets(as_json=as_json)
 
     _end(context, body, as_json=as_json)
 

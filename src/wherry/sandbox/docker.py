@@ -87,6 +87,19 @@ def docker_sandbox(image: str, limits: SandboxLimits, packages: PackageSet | Non
         return _checked[key]
 
 
+def look(image: str = "") -> str:
+    """Whether sessions could be opened, as far as that is known without opening one: the engine and the image.
+
+    Returns:
+        The image's name.
+
+    Raises:
+        SandboxUnavailable: there is no engine, it does not answer, or it has no such image.
+    """
+    _require_image(_find_engine(), image or IMAGE)
+    return image or IMAGE
+
+
 def pull(image: str = "") -> None:
     """Bring an image onto this machine; the engine shows its progress on the terminal.
 
@@ -107,7 +120,7 @@ def _find_engine() -> str:
 def _require_image(engine: str, image: str) -> None:
     if _ask(engine, "image", "inspect", "--format", "{{.Id}}", image)[0] == 0:
         return
-    code, told = _ask(engine, "version")
+    code, told = _ask(engine, "version", "--format", "{{.Server.Version}}")
     if code:
         raise SandboxUnavailable(
             f"the container engine does not answer: {told[-300:]}", hint="start it, or set DOCKER_HOST"

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
+import decimal
 import os
 import signal
 import time
+import uuid
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -39,6 +42,7 @@ _OVER_TIME = "feed time limit exceeded"
 _SPARE_SECONDS = 0.5
 """The interpreter looks at its clock from time to time; one that does not look is killed."""
 _MOST_ERROR = 4000
+_SCALARS = (bool, int, float, str, bytes, datetime.date, datetime.time, datetime.timedelta)
 
 
 class MontySandbox:
@@ -62,12 +66,16 @@ class MontySandbox:
         inputs.check_names(tools, "tool")
         inputs.check_names(list(variables or ()), "variable")
         inputs.variable_frames(variables or {})  # the same values are refused as elsewhere
+        try:
+            known = {name: _inward(value) for name, value in (variables or {}).items()}
+        except TypeError as error:
+            raise ConfigurationError(f"a variable cannot be had: {error}", hint="give plain data") from error
         if files:
             raise ConfigurationError(
                 "the sandbox tier `monty` has no files", hint="give the data as `inputs`, or take another tier"
             )
         session = MontySession(self._limits, tools)
-        await session.start(variables or {})
+        await session.start(known)
         self._sessions.add(session)
         return session
 
@@ -112,7 +120,6 @@ class MontySession:
 
         Raises:
             SandboxError: it does not start.
-            ConfigurationError: a value cannot be had in there.
         """
         import pydantic_monty
 
@@ -132,12 +139,7 @@ class MontySession:
             self._session = await self._stack.enter_async_context(checkout)
             self._pid = self._session.worker_pid
             # Nothing inherits in there, so a tool's failure is of the nearest type that exists.
-            await self._session.feed_run(
-                "ToolError = RuntimeError", inputs={k: _inward(v) for k, v in variables.items()}
-            )
-        except pydantic_monty.MontyConversionError as error:
-            await self.close()
-            raise ConfigurationError(f"a variable cannot be had in the tier `monty`: {error}") from error
+            await self._session.feed_run("ToolError = RuntimeError", inputs=dict(variables))
         except (pydantic_monty.MontyError, OSError, RuntimeError) as error:
             await self.close()
             raise SandboxError(f"the worker of `monty` did not start: {error}") from error
@@ -260,15 +262,11 @@ class _Feed:
             return await snapshot.resume({"exception": NameError(f"name {name!r} is not defined")})
         started = time.monotonic()
         try:
-            value = await self._call(name, args, kwargs)
+            value = _inward(await self._call(name, args, kwargs))
         except Exception as error:  # noqa: BLE001  # the contract: whatever a tool raises is told inside
             problem = getattr(error, "message", None) or str(error) or type(error).__name__
             return await self._resume(snapshot.resume({"exception": RuntimeError(problem)}), started)
-        try:
-            return await self._resume(snapshot.resume({"return_value": _inward(value)}), started)
-        except pydantic_monty.MontyConversionError as error:
-            text = f"the result of {name} cannot be had in the tier `monty`: {error}"
-            return await snapshot.resume({"exception": RuntimeError(text)})
+        return await self._resume(snapshot.resume({"return_value": value}), started)
 
     async def _resume(self, going_on: Coroutine[Any, Any, AsyncSnapshot], started: float) -> AsyncSnapshot:
         self.waited += time.monotonic() - started
@@ -358,7 +356,24 @@ def _never(*_: object) -> None:
 
 
 def _inward(value: Any) -> Any:
-    return restore(encode(value, tuples=True))
+    """Raises:
+    TypeError: there is no such thing in there.
+    """
+    return _known(restore(encode(value, tuples=True)))
+
+
+def _known(value: Any) -> Any:
+    """The value in types that exist in there; numbers and ids that do not as text."""
+    if value is None or isinstance(value, _SCALARS):
+        return value
+    if isinstance(value, decimal.Decimal | uuid.UUID):
+        return str(value)
+    if isinstance(value, dict):
+        return {_known(key): _known(item) for key, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        make = cast("Callable[[Iterable[Any]], Any]", type(cast("object", value)))
+        return make(_known(item) for item in cast("Iterable[Any]", value))
+    raise TypeError(f"there is no {type(value).__name__} in the tier `monty`")
 
 
 def _outward(value: Any) -> Any:
