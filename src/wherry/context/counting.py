@@ -66,6 +66,10 @@ def _exact(encoding: str, text: str) -> int:
     return total
 
 
+_COUNTED: dict[tuple[int, int, bool], tuple[ToolSchema, int]] = {}
+_MOST_COUNTED = 4096
+
+
 class TokenCounter:
     """Counts texts, messages and tool schemas; learns from what the server reports.
 
@@ -73,8 +77,10 @@ class TokenCounter:
     * `exact` counters know the model's vocabulary; the others estimate from above.
     """
 
-    def __init__(self, template: ChatTemplate, text: Callable[[str], int], *, exact: bool) -> None:
+    def __init__(self, template: ChatTemplate, text: Callable[[str], int], *, exact: bool, shared: bool = True) -> None:
         self._template = template
+        self._shared = shared
+        """Whether other counters of the same vocabulary count alike: not a user's function."""
         self._text = text
         self.exact = exact
         """Whether texts are counted with the model's own vocabulary."""
@@ -87,7 +93,7 @@ class TokenCounter:
         """The best counter for a model that can be had here without a download."""
         counter = profile.counter
         if callable(counter):
-            return cls(UNKNOWN, _guarded(counter), exact=True)
+            return cls(UNKNOWN, _guarded(counter), exact=True, shared=False)
         template = TEMPLATES.get(counter, UNKNOWN)
         if template.encoding is not None:
             encoding = template.encoding
@@ -128,6 +134,19 @@ class TokenCounter:
 
     def tool(self, tool: ToolSchema) -> int:
         """Tokens of one schema."""
+        if not self._shared:
+            return self._rendered(tool)
+        # A tool has one schema object for its life, and a thousand runs count it. The object is held, so that its id
+        # is not given to another.
+        key = (id(tool), id(self._template), self.exact)
+        held = _COUNTED.get(key)
+        if held is None:
+            if len(_COUNTED) >= _MOST_COUNTED:
+                _COUNTED.clear()
+            held = _COUNTED[key] = (tool, self._rendered(tool))
+        return held[1]
+
+    def _rendered(self, tool: ToolSchema) -> int:
         function = {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)}
         return self._template.tool + self._json({"type": "function", "function": function}, self._template.indent)
 
