@@ -18,7 +18,7 @@ from wherry.context.facts import FactWriter, NoSummaryError
 from wherry.context.groups import Group
 from wherry.messages import JSON, Message
 
-_OPENING = "<wherry:summary>\nEarlier turns of this conversation, shortened, oldest first; recall(query) finds the whole:"
+_OPENING = "<wherry:summary>\nEarlier turns, shortened, oldest first; recall(query) finds what they said in full:"
 _CLOSING = "</wherry:summary>"
 _MOST_FAILURES = 2
 """In a row; then the run's further summaries are extracts: a model that cannot do it costs time at every compaction."""
