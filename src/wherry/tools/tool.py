@@ -28,6 +28,7 @@ from wherry.tools.hints import (
     return_hint,
     underlying,
 )
+from wherry.tools.kept import KeptResults
 from wherry.tools.threads import OutOfTimeError, run_in_thread
 from wherry.tools.values import brief, gathered, gathered_async
 
@@ -62,6 +63,9 @@ class Tool:
     """JSON type of the result; None: from the return hint of `forward`."""
     timeout: float | None = DEFAULT_TIMEOUT
     """Seconds that one call may take; None: any time. A plain function that is late goes on in its thread, unheard."""
+
+    cache: float | None = None
+    """Seconds that a result is given again to the same call, from the run's store; None: never. Errors are not kept."""
 
     forward: Callable[..., Any]
     """What the tool does."""
@@ -116,6 +120,16 @@ class Tool:
             ToolError: It failed: `ValueError: what it said`.
             WherryError: It raised one itself, such as MissingExtra: nothing that a model could mend.
         """
+        if self.cache is None:
+            return await self._call(arguments)
+        kept = KeptResults(self.schema, arguments)
+        if (found := kept.get()) is not None:
+            return found[0]
+        result = await self._call(arguments)
+        kept.keep(result, self.cache)
+        return result
+
+    async def _call(self, arguments: Mapping[str, Any]) -> Any:
         _, plan, asynchronous, positional = self._built()
         checked = plan.check(arguments)
         args = _positional(positional, checked)
@@ -242,16 +256,19 @@ class FunctionTool(Tool):
         name: str | None = None,
         description: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT,  # seconds
+        cache: float | None = None,  # seconds
     ) -> None:
         """Take a function as a tool.
 
         Raises:
             ConfigurationError: It has no usable name or description, or its parameters cannot be told to a model.
         """
-        if timeout is not None and not timeout > 0:
-            raise ConfigurationError(f"timeout is {timeout!r}", hint="seconds above 0, or None for any time")
+        for what, seconds, none in (("timeout", timeout, "for any time"), ("cache", cache, "to keep nothing")):
+            if seconds is not None and not seconds > 0:
+                raise ConfigurationError(f"{what} is {seconds!r}", hint=f"seconds above 0, or None {none}")
         self.function = function
         self.timeout = timeout
+        self.cache = cache
         holder = underlying(function)
         own = getattr(holder, "__name__", None)
         self._anonymous = own == "<lambda>"
@@ -297,6 +314,7 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
+    cache: float | None = None,
 ) -> Tool: ...
 
 
@@ -307,6 +325,7 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
+    cache: float | None = None,
 ) -> Callable[[Callable[..., object]], Tool]: ...
 
 
@@ -316,6 +335,7 @@ def tool(
     name: str | None = None,
     description: str | None = None,
     timeout: float | None = DEFAULT_TIMEOUT,
+    cache: float | None = None,
 ) -> Tool | Callable[[Callable[..., object]], Tool]:
     """Make a tool of a function: `@tool`, `@tool(timeout=30)` or `tool(function)`.
 
@@ -324,11 +344,12 @@ def tool(
         name: Default: the function's.
         description: Default: the docstring without its sections.
         timeout: Seconds that one call may take; None: any time.
+        cache: Seconds that a result is given again to the same call, in any run with the same store; None: never.
 
     Raises:
         ConfigurationError: It cannot be told to a model; the message says what to change.
     """
-    make = partial(FunctionTool, name=name, description=description, timeout=timeout)
+    make = partial(FunctionTool, name=name, description=description, timeout=timeout, cache=cache)
     return make if fn is None else make(fn)
 
 
