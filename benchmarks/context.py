@@ -1,6 +1,7 @@
 """What the context bound costs and what it saves, measured in fresh processes.
 
     python benchmarks/context.py
+    python benchmarks/context.py --peers [NAME ...]     beside other frameworks: see peers/run.py
 
 Cost of a step and shares are medians of five processes; a step is one request and one tool call with a result of 1 kB.
 """
@@ -121,10 +122,14 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 5:
+    if len(sys.argv) == 5 and sys.argv[1].isdigit():
         import anyio
 
         steps, window, size, url = sys.argv[1:]
         print(json.dumps(anyio.run(lambda: run(int(steps), window=int(window), size=int(size), url=url))))
+    elif sys.argv[1:2] == ["--peers"]:
+        from peers.run import side_by_side
+
+        side_by_side(sys.argv[2:])
     else:
         main()
