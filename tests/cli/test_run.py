@@ -331,3 +331,17 @@ def test_on_a_terminal_it_is_in_colour_and_the_waiting_line_is_gone_at_the_end(w
     written = wherry.on_a_terminal("run", "Add.", "--agent", "agents.py:crew")
     assert b"\x1b[" in written
     assert b"\x1b[?25h" in written[written.rindex(b"\x1b[?25l") :], "the cursor is shown again"
+
+
+def test_a_limit_ends_the_run_with_its_own_exit_code(wherry: Command) -> None:
+    done = wherry("run", "Add one and two.", "--agent", "agents.py:crew", "--limit", "requests=1", "--json")
+    assert done.returncode == 4
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["status"], result["usage"]["requests"]) == ("limit", 1)
+
+
+@pytest.mark.parametrize("limit", ["requests", "wishes=3", "requests=many", "requests=-1", "usd=x"])
+def test_a_limit_that_is_none_is_refused(wherry: Command, limit: str) -> None:
+    done = wherry("run", "Add.", "--agent", "agents.py:crew", "--limit", limit)
+    assert done.returncode == 2
+    assert "hint:" in done.stderr

@@ -58,6 +58,15 @@ Kind = Annotated[AgentKind, typer.Option("--kind", help="The kind of agent, wher
 MaxSteps = Annotated[
     int | None, typer.Option("--max-steps", min=1, metavar="N", help="Most model calls of a run; then one last word.")
 ]
+LimitOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=VALUE",
+        help="The most that a run may spend, over all its agents: usd, requests, input_tokens, output_tokens, "
+        "tool_calls, seconds. May be given several times; exit code 4 when one is reached.",
+    ),
+]
 StoreUrl = Annotated[
     str | None,
     typer.Option(
@@ -92,6 +101,7 @@ def run(
     model: Model = None,
     kind: Kind = AgentKind.CODE,
     max_steps: MaxSteps = None,
+    limit: LimitOptions = None,
     session: Annotated[
         str | None, typer.Option("--session", metavar="NAME", help="A conversation that goes on over many runs.")
     ] = None,
@@ -102,6 +112,7 @@ def run(
     """Give an agent a task; show what happens, then the answer, the cost and the run's id."""
 
     def body() -> Exit:
+        from wherry.cli.limiting import limits_from
         from wherry.cli.running import run_task
 
         return run_task(
@@ -110,6 +121,7 @@ def run(
             model=model,
             kind=kind.value,
             max_steps=max_steps,
+            limits=limits_from(limit or ()),
             session=session,
             store=_named(context, store),
             output="json" if as_json else "answer" if quiet else "live",
@@ -125,6 +137,7 @@ def chat(
     model: Model = None,
     kind: Kind = AgentKind.CODE,
     max_steps: MaxSteps = None,
+    limit: LimitOptions = None,
     session: Annotated[
         str | None, typer.Option("--session", metavar="NAME", help="The conversation to go on with; else a new one.")
     ] = None,
@@ -134,12 +147,14 @@ def chat(
 
     def body() -> Exit:
         from wherry.cli.chatting import converse
+        from wherry.cli.limiting import limits_from
 
         return converse(
             agent=agent,
             model=model,
             kind=kind.value,
             max_steps=max_steps,
+            limits=limits_from(limit or ()),
             session=session,
             store=_named(context, store),
         )
@@ -389,3 +404,6 @@ def _told(body: Callable[[], Exit], *, as_json: bool, debug: bool) -> Exit:
         raise
     except Exception as error:  # noqa: BLE001 - the last line before the user
         return report_unexpected(error, as_json=as_json, debug=debug)
+
+
+from wherry.cli import audit  # noqa: E402, F401  # pyright: ignore[reportUnusedImport] - its commands need what is above

@@ -12,6 +12,7 @@ from wherry.cli.loading import Kind, agent_from, keep_in, plain_agent
 from wherry.cli.running import Playing, check_model
 from wherry.errors import ConfigurationError, WherryError
 from wherry.observe.console import Console
+from wherry.policy import Limits
 from wherry.tools import as_text
 
 PROMPT = "you> "
@@ -23,6 +24,7 @@ def converse(
     model: str | None,
     kind: Kind,
     max_steps: int | None,
+    limits: Limits | None,
     session: str | None,
     store: str | None,
 ) -> Exit:
@@ -52,7 +54,7 @@ def converse(
                 break
             if not task.strip():
                 continue
-            playing = Playing(worker, task, session=session, max_steps=max_steps)
+            playing = Playing(worker, task, session=session, max_steps=max_steps, limits=limits)
             try:
                 runner.run(_answer(playing, console))
             except ConfigurationError:

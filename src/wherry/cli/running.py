@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
-from wherry.agents import Agent
+from wherry.agents import Agent, RunOptions
 from wherry.cli.ending import Exit, exit_of, print_json
 from wherry.cli.history import output_of
 from wherry.cli.loading import Kind, agent_from, keep_in, plain_agent
@@ -18,6 +18,7 @@ from wherry.errors import MissingExtra
 from wherry.journal import Event, EventType
 from wherry.observe.console import Console
 from wherry.observe.visible import visible
+from wherry.policy import Limits
 from wherry.tools import as_text
 
 Output = Literal["live", "answer", "json"]
@@ -53,11 +54,10 @@ class Ending:
 class Playing:
     """One run under way, which a signal or a closed pipe can stop."""
 
-    def __init__(self, agent: Agent, task: str, *, session: str | None = None, max_steps: int | None = None) -> None:
+    def __init__(self, agent: Agent, task: str, **options: Unpack[RunOptions]) -> None:
         self._agent = agent
         self._task = task
-        self._session = session
-        self._max_steps = max_steps
+        self._options = options
         self._run_id: str | None = None
         self._waiting: asyncio.Task[Any] | None = None
         self.stopped: Exit | None = None
@@ -74,7 +74,7 @@ class Playing:
         finished: Event | None = None
         warnings: list[str] = []
         with self._signals():
-            async for event in self._agent.astream(self._task, session=self._session, max_steps=self._max_steps):
+            async for event in self._agent.astream(self._task, **self._options):
                 if self._run_id is None:
                     self._run_id = event.run_id
                     if self.stopped is not None:
@@ -121,6 +121,7 @@ def run_task(
     model: str | None,
     kind: Kind,
     max_steps: int | None,
+    limits: Limits | None,
     session: str | None,
     store: str | None,
     output: Output,
@@ -133,7 +134,7 @@ def run_task(
     worker = agent_from(agent, model=model) if agent else plain_agent(kind, model=model)
     check_model(worker)
     keep_in(worker, store)
-    playing = Playing(worker, task, session=session, max_steps=max_steps)
+    playing = Playing(worker, task, session=session, max_steps=max_steps, limits=limits)
     try:
         ending = asyncio.run(_show(playing, output))
     except asyncio.CancelledError:
