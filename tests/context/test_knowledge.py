@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from wherry import CodeAgent, ContextBudget, Knowledge, ScriptedModel, ToolCallingAgent, open_store
 from wherry.context.counting import TokenCounter
+from wherry.context.knowledge import MOST, SHARE
 from wherry.context.knowledge_index import fused
 from wherry.context.knowledge_sections import SIZE, sections
 from wherry.errors import ConfigurationError, ToolError
@@ -119,7 +120,12 @@ class TestBrief:
         assert "Economy, always" not in shown
         assert "48 sections of 44 documents" in shown
         assert "search_knowledge(query)" in shown
-        assert COUNTER.text(shown) <= 2_400 * knowledge.share
+        assert COUNTER.text(shown) <= 2_400 * SHARE
+
+    def test_a_large_window_is_not_filled_unless_it_is_asked_for(self, store: Store) -> None:
+        many = {f"rule{n}": f"# Rule {n}\n\n{FILLER}" for n in range(400)}
+        assert COUNTER.text(brief(Knowledge(texts=many), "polite staff", store, 500_000)) <= MOST
+        assert COUNTER.text(brief(Knowledge(texts=many, share=0.2), "polite staff", store, 500_000)) > MOST
 
     def test_all_of_it_where_it_fits(self, store: Store) -> None:
         shown = brief(Knowledge(texts=POLICIES), "anything", store, 4_000)

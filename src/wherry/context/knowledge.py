@@ -29,6 +29,8 @@ from wherry.tools.builtin.excerpts import Excerpt
 
 SHARE = 0.25
 """Of the input budget (the window without what is reserved for the reply) that goes to the system prompt by default."""
+MOST = 8_000
+"""Tokens that go there at most by default: in a large window a quarter would be paid for with every request."""
 _CONTENTS = 0.25
 """Of the share, for the list of what there is."""
 _LOOK_AGAIN = 2.0
@@ -58,7 +60,7 @@ class Knowledge:
         paths: Files, and folders with all that is below them: Markdown, HTML, reStructuredText, any plain text.
         texts: Further documents, by name.
         pinned: A text that is always in the system prompt, whole, before the rest.
-        share: Of the input budget that sections and list may take.
+        share: Of the input budget that sections and list may take; None: a quarter, but at most 8,000 tokens.
         embed: Makes vectors of texts: sections are found by meaning too. Called in a thread; what it gives is kept in
             memory as long as this object. Where it fails, sections are found by their words alone.
 
@@ -71,7 +73,7 @@ class Knowledge:
         *paths: str | PathLike[str],
         texts: Mapping[str, str] | None = None,
         pinned: str = "",
-        share: float = SHARE,
+        share: float | None = None,
         embed: Embed | None = None,
     ) -> None:
         if not paths and not texts:
@@ -79,7 +81,7 @@ class Knowledge:
         for name, text in (texts or {}).items():
             if not isinstance(cast("object", text), str):
                 raise ConfigurationError(f"the text {name!r} of the knowledge is {type(text).__name__}", hint="a str")
-        if not isinstance(cast("object", share), int | float) or not 0 < share <= 0.9:
+        if share is not None and (not isinstance(cast("object", share), int | float) or not 0 < share <= 0.9):
             raise ConfigurationError(f"share is {share!r}", hint="a number above 0, at most 0.9: a quarter is 0.25")
         self._paths = [Path(path) for path in paths]
         check(self._paths)
@@ -127,7 +129,8 @@ class Knowledge:
                 f"the knowledge {', '.join(map(str, self._paths)) or 'texts'} holds no document{left_out}",
                 hint="it needs at least one readable text file with something in it",
             )
-        budget = int(room * self.share / counter.ratio)
+        tokens = min(room * SHARE, MOST) if self.share is None else room * self.share
+        budget = int(tokens / counter.ratio)
 
         def shown(section: Section) -> str:
             return f"## {section.heading}\n{section.text}".rstrip()
