@@ -8,31 +8,22 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import os
 import select
-import shutil
 import signal
-import socket
-import subprocess
-import tempfile
 import threading
 from concurrent.futures import Future
-from dataclasses import replace
-from typing import IO, Any
 
-from wherry.errors import SandboxError, SandboxUnavailable
+from wherry.errors import SandboxError
 
 from . import refusals
 from .inside.config import JailConfig
-from .launch import read_complaints, spawn
+from .launcher import Launcher
 from .links import Exit, Link
 from .metering import Meter
 
 RESERVE = 2
 """Sessions that stand ready, so that opening one is a round trip."""
-_START_SECONDS = 20.0
-_SESSION_SECONDS = 10.0
 _RESERVE_TRIES = 3
 
 
@@ -47,9 +38,7 @@ class Zygote:
         self._wishes: collections.deque[Future[Link]] = collections.deque()
         self._links: dict[int, Link] = {}
         self._listeners: dict[int, tuple[Link, Meter | None]] = {}
-        self._control: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._complaints: IO[bytes] | None = None
+        self._launcher: Launcher | None = None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.epoll()
         self._poll.register(self._wake, select.EPOLLIN)
@@ -91,8 +80,8 @@ class Zygote:
             link.forget()
         for descriptor in self._listeners:
             os.close(descriptor)
-        if self._control is not None:
-            self._control.close()
+        if self._launcher is not None:
+            self._launcher.forget()
 
     def _nudge(self) -> None:
         with contextlib.suppress(OSError):
@@ -136,8 +125,11 @@ class Zygote:
                 refusals.answer(descriptor, link, self._names, meter)
             else:  # the session is gone
                 self._drop_listener(descriptor)
-        elif self._control is not None and descriptor == self._control.fileno():
-            self._receive()
+        elif self._launcher is not None and descriptor == self._launcher.fileno():
+            try:
+                self._launcher.receive()
+            except OSError:  # it has ended; the next session, or the reserve, starts another
+                self._stop()
 
     def _drop_listener(self, descriptor: int) -> None:
         self._poll.unregister(descriptor)
@@ -164,107 +156,19 @@ class Zygote:
             else:
                 wish.set_result(link)
 
-    def _start(self) -> None:
-        scratch = tempfile.mkdtemp(prefix="wherry-")
-        os.chmod(scratch, 0o755)  # noqa: S103  # the launcher may be another user by then; it is empty, or holds folders of 700
-        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            with theirs:
-                self._process, self._complaints = spawn("launcher", theirs.fileno())
-            self._control = control
-            control.settimeout(_START_SECONDS)
-            self._config = replace(self._config, scratch=scratch)
-            control.send(self._config.encode())
-            while True:
-                message, _ = self._message()
-                if "map" in message:
-                    self._map_ids()
-                    control.send(b"mapped")
-                elif "up" in message:
-                    break
-                else:
-                    raise SandboxUnavailable(f"the jail cannot be built: {message.get('failed', message)}")
-            self._poll.register(control, select.EPOLLIN)
-        except OSError as error:
-            told = read_complaints(self._complaints) if self._complaints else ""
-            raise SandboxUnavailable(f"the jail cannot be built: {told or error}") from error
-        finally:
-            if self._config.namespaces or self._control is None:
-                shutil.rmtree(scratch, ignore_errors=True)  # the jail's root was only mounted there while it was built
-
-    def _map_ids(self) -> None:
-        """Inside, 0 builds the jail as our 0; what runs in it is 1000 there and nobody here."""
-        pid = self._process.pid if self._process else 0
-        for name in ("uid_map", "gid_map"):
-            with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
-                file.write("0 0 1\n1000 65534 1\n")
-
-    def _message(self) -> tuple[dict[str, Any], list[int]]:
-        if self._control is None:
-            raise OSError("the launcher is not running")
-        data, descriptors, _, _ = socket.recv_fds(self._control, 1 << 16, 2)
-        if not data:
-            told = read_complaints(self._complaints) if self._complaints else ""
-            raise OSError(f"the launcher ended: {told or 'without a word'}")
-        return json.loads(data), descriptors
-
-    def _receive(self) -> None:
-        """News from the launcher outside of a request: sessions that ended, or its own end."""
-        try:
-            message, _ = self._message()
-        except OSError:
-            self._stop()
-            return
-        self._note_exit(message)
-
-    def _note_exit(self, message: dict[str, Any]) -> bool:
-        if "exit" not in message:
-            return False
-        link = self._links.pop(message["exit"], None)
-        if link is not None and not link.exit.done():
-            link.exit.set_result(Exit(message["code"], message["cpu"]))
-        if link is not None and link in self._reserve:
-            self._reserve.remove(link)
-        return True
+    def _start(self) -> Launcher:
+        if self._launcher is None:
+            self._launcher = Launcher(self._config, on_exit=self._note_exit)
+            self._poll.register(self._launcher, select.EPOLLIN)
+        return self._launcher
 
     def _make(self) -> Link:
-        if self._control is None:
-            self._start()
-        if self._control is None:
-            raise OSError("the launcher is not running")
-        ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._control, [b"session"], [theirs.fileno()])
-        self._control.settimeout(_SESSION_SECONDS)
-        while True:
-            message, descriptors = self._message()
-            if not self._note_exit(message):
-                break
-        if "pid" not in message:
-            ours.close()
-            raise SandboxError(
-                f"{message.get('failed')}: {read_complaints(self._complaints) if self._complaints else ''}"
-            )
-        link = Link(ours, descriptors[0])
-        self._links[message["pid"]] = link
-        try:
-            self._greet(ours, link)
-        except BaseException:
-            link.release()
-            raise
-        return link
-
-    def _greet(self, ours: socket.socket, link: Link) -> None:
-        ours.settimeout(_SESSION_SECONDS)
-        greeting, handles, _, _ = socket.recv_fds(ours, 64, 2)
-        if not greeting:
-            told = read_complaints(self._complaints) if self._complaints else ""
-            raise SandboxError(f"the session ended while it was locked down: {told}")
-        link.keep_folder(handles[0])
-        for listener in handles[1:]:
+        pid, link, listeners = self._start().make()
+        self._links[pid] = link
+        for listener in listeners:
             self._listeners[listener] = link, self._meter()
             self._poll.register(listener, select.EPOLLIN)
-        ours.setblocking(False)
+        return link
 
     def _meter(self) -> Meter | None:
         config = self._config
@@ -274,8 +178,15 @@ class Zygote:
         disk, inodes, threads = (1 << 62 if layer in config.without else limit for layer, limit in limits.items())
         return Meter(disk_bytes=disk, inodes=inodes, threads=threads)
 
+    def _note_exit(self, pid: int, ended: Exit) -> None:
+        link = self._links.pop(pid, None)
+        if link is not None and not link.exit.done():
+            link.exit.set_result(ended)
+        if link is not None and link in self._reserve:
+            self._reserve.remove(link)
+
     def _stop(self) -> None:
-        """End the launcher; the kernel ends everything that it started."""
+        """End the launcher and all sessions."""
         for link in self._links.values():
             link.signal(signal.SIGKILL)
             if not link.exit.done():
@@ -285,20 +196,8 @@ class Zygote:
             self._reserve.popleft().release()
         for descriptor in list(self._listeners):
             self._drop_listener(descriptor)
-        if self._control is not None:
+        if self._launcher is not None:
             with contextlib.suppress(OSError, ValueError, KeyError):
-                self._poll.unregister(self._control)
-            self._control.close()
-            self._control = None
-        if self._process is not None:
-            try:
-                self._process.wait(2)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait(5)
-            self._process = None
-        if self._complaints is not None:
-            self._complaints.close()
-            self._complaints = None
-        if not self._config.namespaces:
-            shutil.rmtree(self._config.scratch, ignore_errors=True)
+                self._poll.unregister(self._launcher)
+            launcher, self._launcher = self._launcher, None
+            launcher.stop()
