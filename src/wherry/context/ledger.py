@@ -39,6 +39,8 @@ class Ledger:
         self.system = 0
         self.tools = 0
         self.task = 0
+        self._head = counter.request
+        """What the pinned parts take as counted, with the request's own overhead."""
         self._head_settled: int | None = None
         self._settled = 0
         self._raw = 0
@@ -58,6 +60,7 @@ class Ledger:
         self.system = self.system if system is None else system
         self.tools = self.tools if tools is None else tools
         self.task = self.task if task is None else task
+        self._head = self.counter.request + self.system + self.tools + self.task
         self._head_settled = None
         self._changed()
 
@@ -88,11 +91,9 @@ class Ledger:
         """What a message takes."""
         return self.counter.scaled(entry.tokens) if entry.settled is None else entry.settled
 
-    def pinned(self, *, task: bool = True) -> int:
-        """What system prompt, tools and (unless it is left out) the task take, with the request's own overhead."""
-        if task and self._head_settled is not None:
-            return self._head_settled
-        return self.counter.scaled(self._head_raw() - (0 if task else self.task))
+    def pinned(self) -> int:
+        """What system prompt, tools and the task take, with the request's own overhead."""
+        return self.counter.scaled(self._head) if self._head_settled is None else self._head_settled
 
     def total(self) -> int:
         """What the next request's messages and tools take."""
@@ -120,7 +121,7 @@ class Ledger:
         counted, self._counted = self._counted, None
         if counted is None:
             return 0, "none"
-        raw = self._head_raw() + self._raw + self._settled
+        raw = self._head + self._raw + self._settled
         if reported <= 0 or reported > max(raw, counted) * MOST_RATIO:
             return counted, "nonsense"
         if self._is_cut(counted, raw, reported):
@@ -146,7 +147,7 @@ class Ledger:
 
     def _settle(self, reported: int) -> None:
         batch, self._asked = self._asked, []
-        head = self._head_raw() if self._head_settled is None else 0
+        head = self._head if self._head_settled is None else 0
         raw = head + sum(entry.tokens for entry in batch)
         part = reported - self._settled - (self._head_settled or 0)
         if part <= raw // _MOST_CHARACTERS:
@@ -160,6 +161,3 @@ class Ledger:
             entry.settled = math.ceil(entry.tokens * share)
             self._raw -= entry.tokens
             self._settled += entry.settled
-
-    def _head_raw(self) -> int:
-        return self.counter.request + self.system + self.tools + self.task

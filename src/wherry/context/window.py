@@ -154,7 +154,7 @@ class ContextWindow:
         )
         self._restore(state)
         for message in history:
-            self._take(message, self._turns.older)
+            self._take(message, self._turns.older, self._cap())
         self._finish(self._turns.older)
         self._turns.rewrite()
 
@@ -176,19 +176,20 @@ class ContextWindow:
 
     async def append(self, message: Message) -> Message:
         """Take a message in: escaped, measured, and offloaded where it is too large. Returns it as it is kept."""
-        await self._door.ready(message, self._cap())
-        return self._take(message, self._turns.recent)
+        cap = self._cap()
+        await self._door.ready(message, cap)
+        return self._take(message, self._turns.recent, cap)
 
-    def _take(self, message: Message, groups: deque[Group]) -> Message:
+    def _take(self, message: Message, groups: deque[Group], cap: int) -> Message:
         for part in well_formed(message, groups[-1] if groups else None):
-            message, tokens = self._door.admit(part, self._cap())
+            message, tokens = self._door.admit(part, cap)
             self._add(self._entry(message, tokens), groups)
         return message
 
     def _finish(self, groups: deque[Group]) -> None:
         """No request may hold a call without a result."""
         for message in unfinished(groups[-1] if groups else None):
-            self._take(message, groups)
+            self._take(message, groups, self._cap())
 
     def _add(self, entry: Entry, groups: deque[Group]) -> None:
         self._newest = entry.digest
