@@ -21,7 +21,8 @@ from wherry.testing import check_sandbox
 def test_tier_conforms(tier: str) -> None:
     def make() -> Sandbox:
         try:
-            return get_sandbox(tier, limits=SandboxLimits(wall_seconds=1))
+            # In WebAssembly everything takes longer, and a snippet that takes too long ends its session.
+            return get_sandbox(tier, limits=SandboxLimits(wall_seconds=5 if tier == "wasm" else 1))
         except (SandboxUnavailable, ConfigurationError) as error:
             pytest.skip(error.message)
 
