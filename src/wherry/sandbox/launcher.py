@@ -70,19 +70,16 @@ class Launcher:
             OSError, SandboxError: it could not be made; the launcher should be replaced.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
-            socket.send_fds(self._control, [b"session"], [theirs.fileno()])
-        self._control.settimeout(_SESSION_SECONDS)
-        while True:
-            message, descriptors = self._message()
-            if not self._note_exit(message):
-                break
-        if "pid" not in message:
-            ours.close()
-            raise SandboxError(f"{message.get('failed')}: {read_complaints(self._complaints)}")
-        link = Link(ours, descriptors[0])
         try:
-            return message["pid"], link, self._greet(ours, link)
+            with theirs:
+                socket.send_fds(self._control, [b"session"], [theirs.fileno()])
+            pid, pidfd = self._answer()
+        except BaseException:
+            ours.close()
+            raise
+        link = Link(ours, pidfd)
+        try:
+            return pid, link, self._greet(ours, link)
         except BaseException:
             link.release()
             raise
@@ -119,6 +116,17 @@ class Launcher:
         for name in ("uid_map", "gid_map"):
             with open(f"/proc/{self._process.pid}/{name}", "w", encoding="ascii") as file:
                 file.write("0 0 1\n1000 65534 1\n")
+
+    def _answer(self) -> tuple[int, int]:
+        """To a request: the new process, by its id there and by a handle."""
+        self._control.settimeout(_SESSION_SECONDS)
+        while True:
+            message, descriptors = self._message()
+            if not self._note_exit(message):
+                break
+        if "pid" not in message:
+            raise SandboxError(f"{message.get('failed')}: {read_complaints(self._complaints)}")
+        return message["pid"], descriptors[0]
 
     def _greet(self, ours: socket.socket, link: Link) -> list[int]:
         ours.settimeout(_SESSION_SECONDS)

@@ -184,6 +184,7 @@ class Zygote:
             link.exit.set_result(ended)
         if link is not None and link in self._reserve:
             self._reserve.remove(link)
+            link.release()
 
     def _stop(self) -> None:
         """End the launcher and all sessions."""
