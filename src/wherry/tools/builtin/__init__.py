@@ -1,5 +1,6 @@
 """The tools that come with wherry, one module each."""
 
+from wherry.tools.builtin.ask_user import AskUser, ask_user
 from wherry.tools.builtin.corpus_search import CorpusSearch
 from wherry.tools.builtin.final_answer import final_answer_schema
 from wherry.tools.builtin.memo import MemoTool, memo
@@ -8,9 +9,11 @@ from wherry.tools.builtin.search_artifact import search_artifact
 from wherry.tools.builtin.web_search import WebSearch
 
 __all__ = [
+    "AskUser",
     "CorpusSearch",
     "MemoTool",
     "WebSearch",
+    "ask_user",
     "final_answer_schema",
     "memo",
     "read_artifact",
