@@ -309,7 +309,7 @@ def test_an_unexpected_error_is_one_line_and_a_file(wherry: Command) -> None:
     (wherry.folder / "agents.py").write_text(
         "from wherry import CodeAgent, ScriptedModel, ToolCallingAgent\n"
         "class Odd(ToolCallingAgent):\n"
-        "    def prompt(self, schemas, profile):\n"
+        "    def prompt(self, *arguments):\n"
         "        raise KeyError('odd')\n"
         "agent = Odd([], ScriptedModel(['x']))\n",
         encoding="utf-8",
