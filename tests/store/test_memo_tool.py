@@ -27,7 +27,8 @@ def store() -> Iterator[Store]:
 def call(
     tool: MemoTool, store: Store, *values: Any, run: str = "r", agent: str = "a", session: str | None = "s"
 ) -> Any:
-    arguments = dict(zip(("action", "key", "value"), values, strict=False))
+    arguments: dict[str, Any] = {}
+    arguments.update(zip(("action", "key", "value"), values, strict=False))
 
     async def main() -> Any:
         with use_context(ToolContext(run, agent, session, store)):
