@@ -4,10 +4,19 @@ Every backend keeps these sentences, and `wherry.sandbox.conformance.check_sandb
 
 * variables, functions and imports of one snippet are there in the next one of the same session, and in no other;
 * the value of a snippet's last expression comes back, as `docs/code-agents.md` says;
-* a tool is a function inside; its result is the host's, its failure is a `ToolError` inside;
+* a tool is a function inside; its result is the host's, its failure is a `ToolError` inside; a session's tools are its
+  own, and a snippet may call them a limited number of times;
 * `final_answer(value)` ends the run whatever the snippet does about it;
-* a snippet that runs too long is stopped and the session lives on where it can;
-* output is capped, and nothing that a snippet does raises anything but an `Execution` on the host.
+* a snippet that runs too long, is interrupted or whose task is cancelled is stopped; the session lives on where it can,
+  with all its variables, and says in `alive` whether it does;
+* a snippet that asks for more memory than it may have fails, and nobody else with it;
+* output is capped, head and tail of it kept, and nothing that a snippet does raises anything but an `Execution` on the
+  host;
+* a session runs one snippet at a time, sessions run at the same time, and none outlives its sandbox;
+* a limit that a backend cannot keep, and whatever else it cannot give, is refused when a session is opened.
+
+What a backend need not offer: a session that outlives a stop, files (it then refuses to be given any, and collects
+none), and `conditions`.
 """
 
 from __future__ import annotations
@@ -143,7 +152,8 @@ class Sandbox(Protocol):
             files: are copied into the work folder under their own names; a folder with all that is in it.
 
         Raises:
-            ConfigurationError: a name is no identifier, a value is no data, a value or a file is too large.
+            ConfigurationError: a name is no identifier, a value is no data, a value or a file is too large, a file is
+                missing, or the backend has no files.
             SandboxError: no session could be made.
         """
         ...

@@ -76,7 +76,8 @@ def wasm_sandbox(limits: SandboxLimits, packages: Sequence[str]) -> WasmSandbox:
     return WasmSandbox(limits, modules=tuple(r.module or r.asked for r in wanted))
 
 
-def compiled_in() -> list[str]:
+@functools.cache
+def compiled_in() -> Sequence[str]:
     """Names of the packages that this Python brings, beside the standard library.
 
     Raises:
