@@ -6,31 +6,60 @@ import contextlib
 import os
 import stat
 
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 def remove_tree(folder: str) -> None:
     """Remove a folder that nobody works in any more, and all that is in it. What cannot be removed stays.
 
-    Folders are moved up before they are emptied, so that neither depth nor the length of a path is ever a limit.
+    Walks with one descriptor and no path, so that neither depth nor length is ever a limit.
     """
-    found = [folder]
-    for current in found:  # grows while it is walked
-        try:
-            os.chmod(current, 0o700)  # `mkdir(mode=0)` is anybody's right
-            names = os.listdir(current)
-        except OSError:
-            continue
-        for name in names:
-            path = os.path.join(current, name)
-            with contextlib.suppress(OSError):
-                if not stat.S_ISDIR(os.lstat(path).st_mode):
-                    os.unlink(path)
+    above = os.path.dirname(os.path.abspath(folder))
+    try:
+        handle = os.open(above, _FOLDER)
+    except OSError:
+        return
+    waiting = [[os.path.basename(folder)]]  # for each level, the folders that are still to be removed
+    names = list[str]()
+    try:
+        while waiting:
+            if waiting[-1]:
+                inner = _enter(handle, waiting[-1][-1])
+                if inner is None:
+                    waiting[-1].pop()
                     continue
-                if current is not folder:
-                    os.chmod(path, 0o700)  # moving a folder writes to it
-                    moved = os.path.join(folder, f"\n{len(found)}")
-                    os.rename(path, moved)
-                    path = moved
-                found.append(path)
-    for path in reversed(found):
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
+                os.close(handle)
+                handle = inner
+                names.append(waiting[-1].pop())
+                waiting.append(_remove_files(handle))
+            else:
+                waiting.pop()
+                if not names:
+                    break
+                outer = os.open("..", _FOLDER, dir_fd=handle)
+                os.close(handle)
+                handle = outer
+                with contextlib.suppress(OSError):
+                    os.rmdir(names.pop(), dir_fd=handle)
+    finally:
+        os.close(handle)
+
+
+def _enter(handle: int, name: str) -> int | None:
+    with contextlib.suppress(OSError):
+        os.chmod(name, 0o700, dir_fd=handle)  # `mkdir(mode=0)` is anybody's right
+        return os.open(name, _FOLDER, dir_fd=handle)
+    return None
+
+
+def _remove_files(handle: int) -> list[str]:
+    """Gives back the folders that are left."""
+    folders: list[str] = []
+    with contextlib.suppress(OSError):
+        for name in os.listdir(handle):
+            with contextlib.suppress(OSError):
+                if stat.S_ISDIR(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                    folders.append(name)
+                else:
+                    os.unlink(name, dir_fd=handle)
+    return folders

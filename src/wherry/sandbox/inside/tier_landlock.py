@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 from typing import NoReturn
 
 from . import kernel, landlock, root
@@ -20,6 +21,7 @@ from .removal import remove_tree
 _NEEDED_ABI = 4
 """The first that covers TCP. Below 3 files could be truncated, below 2 moved."""
 _NOBODY = 65534
+_FOLDER = struct.Struct("!Q")
 
 
 class LandlockTier:
@@ -33,12 +35,12 @@ class LandlockTier:
             _give_up_root(config.scratch)
         self._scratch = config.scratch
         self._count = 0
-        self._folders: dict[int, str] = {}
+        self._folders: dict[int, int] = {}
         self.packages = config.packages
         shown = root.readable(config.packages)
         self.readable = [*shown, *root.DEVICES]
         _forgive_copies()
-        _leave_a_janitor(control, config.scratch)
+        self._janitor = _leave_a_janitor(control, config.scratch)
         # Its own size is the size of a session that it has just forked; a session could not open this any more.
         self._size = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         if "launcher-wall" in config.without:
@@ -52,14 +54,15 @@ class LandlockTier:
         self._count += 1
         pid = os.fork()
         if pid:
-            self._folders[pid] = self._next_folder
+            self._folders[pid] = self._count
         return pid
 
     def settle(self) -> str:
         """See `launcher.Tier.settle`."""
         kernel.die_with_parent()
-        os.mkdir(self._next_folder, 0o700)
-        return self._next_folder
+        work = f"{self._scratch}/{self._count}"
+        os.mkdir(work, 0o700)
+        return work
 
     def address_space(self) -> int:
         """See `launcher.Tier.address_space`."""
@@ -69,11 +72,7 @@ class LandlockTier:
         """See `launcher.Tier.clear`."""
         folder = self._folders.pop(pid, None)
         if folder is not None:
-            remove_tree(folder)
-
-    @property
-    def _next_folder(self) -> str:
-        return f"{self._scratch}/{self._count}"
+            os.write(self._janitor, _FOLDER.pack(folder))
 
 
 def _give_up_root(scratch: str) -> None:
@@ -111,18 +110,29 @@ def _forgive_copies() -> None:
     shutil.copymode = shutil.copystat = nothing
 
 
-def _leave_a_janitor(control: socket.socket, scratch: str) -> None:
-    """Go on in a child. The parent only waits for it and then clears up, whoever was killed in whatever way."""
+def _leave_a_janitor(control: socket.socket, scratch: str) -> int:
+    """Go on in a child. The parent removes work folders, and clears up in the end, whoever was killed in whatever way.
+
+    It alone stays outside of the wall: under Landlock each step costs as much as the path is long, so that a thousand
+    folders in one another would keep the launcher from its work for half a second.
+
+    Returns:
+        Where the numbers of folders are written that are to go.
+    """
     # Should anything inside ever leave a child behind, it comes back here to be reaped.
     kernel.prctl("subreaper", kernel.PR_SET_CHILD_SUBREAPER, 1)
+    orders, janitor = os.pipe()
     child = os.fork()
     if child:
         control.close()
-        _wait(child, scratch)
+        os.close(janitor)
+        _clear_up(orders, child, scratch)
     kernel.die_with_parent()
+    os.close(orders)
+    return janitor
 
 
-def _wait(child: int, scratch: str) -> NoReturn:
+def _clear_up(orders: int, child: int, scratch: str) -> NoReturn:
     def end(*_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
@@ -132,6 +142,8 @@ def _wait(child: int, scratch: str) -> NoReturn:
     kernel.prctl("parent death signal", kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != host:
         end()
+    while order := os.read(orders, _FOLDER.size):
+        remove_tree(f"{scratch}/{_FOLDER.unpack(order)[0]}")
     with contextlib.suppress(ChildProcessError):
         while True:  # the launcher, then the sessions that outlived it for a moment
             os.wait()
