@@ -59,6 +59,28 @@ async def test_prints_before_a_failure_are_kept(run: Run) -> None:
     assert (failed.stdout, failed.stderr) == ("before\n", "warned\n")
 
 
+async def test_prints_before_a_kill_are_kept(session: Session, run: Run) -> None:
+    await run("print('an earlier snippet')")
+    killed = await run("import itertools\nprint('before')\nfor n in range(30_000): print(n)\n-1 in itertools.count()")
+    assert killed.kind == "timeout"
+    assert killed.stdout.startswith("before\n0\n1\n")
+    assert "bytes left out" in killed.stdout
+    assert killed.stdout.endswith("29998\n29999\n")
+    assert not session.alive
+
+
+async def test_no_descriptor_of_the_output_is_left_inside(run: Run) -> None:
+    code = (
+        "import os\nfound = []\nfor n in range(64):\n    try: os.fstat(n); found.append(n)\n    except OSError: pass\n"
+    )
+    assert (await run(code + "found")).value == [0, 1, 2, 3]
+
+
+async def test_closed_output_is_opened_again(run: Run) -> None:
+    await run("import sys\nprint('lost?')\nsys.stdout.close()")
+    assert (await run("print('there')")).stdout == "there\n"
+
+
 async def test_cause_is_told_unless_it_says_the_same(run: Run) -> None:
     told = await run("try:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise ValueError('no') from e")
     assert "caused by ZeroDivisionError: division by zero\nValueError: no" in told.error

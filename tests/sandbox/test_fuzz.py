@@ -209,6 +209,9 @@ class Peer:
     def folder(self) -> int | None:
         return None
 
+    def printed(self, cap: int) -> str:
+        return ""
+
     def signal(self, number: int) -> None:
         self.signals.append(number)
 

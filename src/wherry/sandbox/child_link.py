@@ -61,6 +61,10 @@ class ChildLink:
         """See `ProcessLink.folder`."""
         return self._place.descriptor if self._place is not None and self._place.descriptor >= 0 else None
 
+    def printed(self, cap: int) -> str:
+        """See `ProcessLink.printed`: nothing does, it is sent when a snippet ends."""
+        return ""
+
     def signal(self, number: int) -> None:
         with contextlib.suppress(OSError):
             self._process.send_signal(number)  # knows whether the process was reaped, so that it hits no other one

@@ -11,6 +11,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .inside.output import shared_size, written_text
+
 MAX_REFUSED = 50
 """Refused system calls that are told one by one; more are counted."""
 MAX_REFUSALS = 2000
@@ -39,6 +41,14 @@ class ProcessLink(Protocol):
 
         Good after the process has ended too, until `release`. What is below was written by hostile code: links may lead
         anywhere, names may be anything.
+        """
+        ...
+
+    def printed(self, cap: int) -> str:
+        """What the snippet that was under way had printed, as far as that outlives the process.
+
+        Args:
+            cap: bytes of output that a session keeps.
         """
         ...
 
@@ -83,6 +93,7 @@ class Link:
     def __init__(self, sock: socket.socket, pidfd: int, folder: int | None = None) -> None:
         self.sock = sock
         self._folder = folder
+        self._output: int | None = None
         self.refusals = Refusals()
         self.exit: Future[Exit] = Future()
         self._pidfd = pidfd
@@ -93,9 +104,14 @@ class Link:
         """See `ProcessLink.folder`."""
         return self._folder
 
-    def keep_folder(self, descriptor: int) -> None:
-        """Take over the descriptor of the work folder."""
-        self._folder = descriptor
+    def keep(self, *, folder: int, output: int) -> None:
+        """Take over the descriptors of the work folder and of the memory for what is printed."""
+        self._folder, self._output = folder, output
+
+    def printed(self, cap: int) -> str:
+        """See `ProcessLink.printed`."""
+        with self._lock:
+            return "" if self._output is None else written_text(os.pread(self._output, shared_size(cap), 0), cap)
 
     def signal(self, number: int) -> None:
         with self._lock:
@@ -120,6 +136,9 @@ class Link:
             if self._folder is not None:
                 folder, self._folder = self._folder, None
                 os.close(folder)
+            if self._output is not None:
+                output, self._output = self._output, None
+                os.close(output)
 
     def forget(self) -> None:
         """In a forked copy of the host: let go without touching the process, which is the parent's."""

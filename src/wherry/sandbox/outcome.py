@@ -49,8 +49,14 @@ class Outcome:
             conditions=Conditions(self.seed, done.clock),
         )
 
-    def lost(self, kind: ExecutionKind, text: str) -> Execution:
-        """The session ended with it."""
+    def lost(self, kind: ExecutionKind, text: str, *, stdout: str) -> Execution:
+        """The session ended with it.
+
+        Args:
+            kind: how.
+            text: for the model.
+            stdout: what it had printed.
+        """
         final = self.final
         return Execution(
             ok=final is not None,
@@ -59,6 +65,7 @@ class Outcome:
             final=final is not None,
             kind=None if final else kind,
             error="" if final else text,
+            stdout=stdout,
             seconds=self.seconds,
             refused=self.refused,
             tool_calls=self.tool_calls,

@@ -134,7 +134,7 @@ class Snippet:
 
     def _lost(self, kind: ExecutionKind, text: str) -> Execution:
         self._wire.kill()
-        return self._outcome().lost(kind, text)
+        return self._outcome().lost(kind, text, stdout=self._link.printed(self._limits.stdout_bytes))
 
     def _outcome(self) -> Outcome:
         return Outcome(

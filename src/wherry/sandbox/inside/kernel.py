@@ -41,6 +41,7 @@ SYS_CLOSE_RANGE = 436
 SYS_MOUNT_SETATTR = 442
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 
+_READ_WRITE, _MAP_SHARED = 3, 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
@@ -95,6 +96,15 @@ def mount(source: str, target: str, filesystem: str | None, flags: int, data: st
 def unmount(target: str) -> None:
     """Detach a mount at once, busy or not."""
     _check(_libc.umount2(os.fsencode(target), MNT_DETACH), f"umount {target}")
+
+
+def map_shared(handle: int, size: int) -> memoryview:
+    """The first bytes of a file as memory that is shared with whoever else maps or reads it; keeps no descriptor."""
+    _libc.mmap.restype = ctypes.c_void_p
+    address = _libc.mmap(None, ctypes.c_size_t(size), _READ_WRITE, _MAP_SHARED, handle, ctypes.c_long(0))
+    if address is None or address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "mmap")
+    return memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
 
 
 def make_read_only(target: str, *, devices: bool = False) -> None:

@@ -132,9 +132,9 @@ class Launcher:
         config = self._config
         try:
             work = self._tier.settle()
-            listener = lockdown.lock(sock, self._plan, work=work, baseline=self._tier.address_space())
+            listener, memory = lockdown.lock(sock, self._plan, work=work, baseline=self._tier.address_space())
             lockdown.tell(listener, worker.GREETING)
-            worker.serve(lockdown.SOCKET, stdout_bytes=config.stdout_bytes, packages=config.modules)
+            worker.serve(lockdown.SOCKET, stdout_bytes=config.stdout_bytes, packages=config.modules, memory=memory)
         except BaseException as error:  # noqa: BLE001  # a half-built jail must never go on
             os.write(2, f"session: {type(error).__name__}: {error}\n".encode())
         os._exit(97)

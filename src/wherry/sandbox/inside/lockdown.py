@@ -6,6 +6,7 @@ Each step is refused by nobody's code but the kernel's, and each failure ends th
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
 import resource
@@ -16,11 +17,15 @@ from dataclasses import dataclass
 
 from . import kernel, landlock
 from .config import JailConfig
+from .output import shared_size
 
 SOCKET = 3
 """The one descriptor, beside the three standard ones on /dev/null, that a session keeps."""
 _FOLDER = 4
 """The work folder, until it was handed to the host."""
+_OUTPUT = 5
+"""The memory that holds what a snippet prints, until it was handed to the host."""
+_ADD_SEALS, _SEALS = 1033, 0x1 | 0x2 | 0x4  # seal, shrink, grow
 _SECCOMP_SET_MODE_FILTER = 1
 _NEW_LISTENER = 8
 _NPROC_PER_NAMESPACE = (5, 14)
@@ -43,6 +48,7 @@ class Plan:
     namespaces: bool
     limits: dict[int, int]
     memory_bytes: int
+    output_bytes: int
     without: tuple[str, ...]
     program: bytes
     seccomp: int
@@ -74,6 +80,7 @@ def plan(config: JailConfig, *, read: list[str]) -> Plan:
         namespaces=config.namespaces,
         limits=limits,
         memory_bytes=config.memory_bytes,
+        output_bytes=shared_size(config.stdout_bytes),
         without=config.without,
         program=bytes.fromhex(config.program),
         seccomp=config.numbers["seccomp"],
@@ -81,7 +88,7 @@ def plan(config: JailConfig, *, read: list[str]) -> Plan:
     )
 
 
-def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> int:
+def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> tuple[int, memoryview]:
     """Give up everything but the socket.
 
     Args:
@@ -91,7 +98,8 @@ def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> int:
         baseline: address space in use, in bytes.
 
     Returns:
-        The descriptor that tells of refused system calls, for the host; -1 without the filter.
+        The descriptor that tells of refused system calls, for the host; -1 without the filter. And the memory that
+        the host shares, for what snippets print.
     """
     threading.stack_size(1 << 20)  # the default of 8 MiB of address space a thread would eat the memory limit
     # Address space is the one measure that works without cgroups and leaves the session alive: the allocation fails,
@@ -107,6 +115,7 @@ def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> int:
     os.chdir(work)
     if os.open(".", os.O_RDONLY | os.O_DIRECTORY) != _FOLDER:
         raise OSError("the work folder has another descriptor than it should")
+    memory = _share(plan.output_bytes)
     if "capabilities" not in plan.without:
         kernel.drop_capabilities()
     if "no-new-privileges" not in plan.without:
@@ -118,22 +127,32 @@ def lock(sock: int, plan: Plan, *, work: str, baseline: int) -> int:
         version = landlock.restrict(read=plan.read, write=[work, "/dev/null"])
         if version < 4 and not plan.namespaces:
             raise OSError(f"Landlock version {version}; without namespaces 4 is needed")
-    return -1 if "seccomp" in plan.without else _install_filter(plan.program, plan.seccomp)
+    return (-1 if "seccomp" in plan.without else _install_filter(plan.program, plan.seccomp)), memory
 
 
 def tell(listener: int, greeting: bytes) -> None:
-    """Say hello and hand over the work folder, for reading files out, and the listener of refused calls.
+    """Say hello and hand over the work folder, for reading files out, the memory, and the listener of refused calls.
 
     The session must not keep the listener: it could answer its own calls.
     """
     # Family and type are given, else Python asks the kernel for them, which the filter refuses by now.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=os.dup(SOCKET)) as channel:
-        handles = [_FOLDER, listener] if listener >= 0 else [_FOLDER]
+        handles = [_FOLDER, _OUTPUT, listener] if listener >= 0 else [_FOLDER, _OUTPUT]
         rights = struct.pack(f"{len(handles)}i", *handles)
         channel.sendmsg([greeting], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
     for handle in handles:
         os.close(handle)
     os.dup2(1, 2)  # until here standard error told the host what went wrong
+
+
+def _share(size: int) -> memoryview:
+    """Memory that outlives the process. Sealed: it can neither grow nor shrink under whoever reads it."""
+    handle = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    if handle != _OUTPUT:
+        raise OSError("the output has another descriptor than it should")
+    os.ftruncate(handle, size)
+    fcntl.fcntl(handle, _ADD_SEALS, _SEALS)
+    return kernel.map_shared(handle, size)
 
 
 def _close_descriptors(sock: int) -> None:

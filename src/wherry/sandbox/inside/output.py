@@ -20,7 +20,7 @@ def shared_size(cap: int) -> int:
 class Capture(io.RawIOBase):
     """Keeps the first three quarters and the last quarter of `cap` bytes."""
 
-    def __init__(self, cap: int, memory: mmap.mmap | bytearray | None = None) -> None:
+    def __init__(self, cap: int, memory: mmap.mmap | bytearray | memoryview | None = None) -> None:
         """Args:
         cap: bytes that are kept.
         memory: where, `shared_size(cap)` bytes of zeros.
@@ -73,7 +73,7 @@ def _private(size: int) -> mmap.mmap | bytearray:
         return bytearray(size)
 
 
-def written_text(memory: mmap.mmap | bytes | bytearray, cap: int) -> str:
+def written_text(memory: mmap.mmap | bytes | bytearray | memoryview, cap: int) -> str:
     """The text in a `Capture`'s memory. On the host's side that memory is hostile: whatever it holds, there is a text.
 
     Args:

@@ -37,13 +37,16 @@ for _shown in (ToolError, SnippetTimeout, FinalAnswer):
     _shown.__module__ = "builtins"
 
 
-def serve(source: int | Channel, *, stdout_bytes: int, packages: tuple[str, ...]) -> NoReturn:
+def serve(
+    source: int | Channel, *, stdout_bytes: int, packages: tuple[str, ...], memory: memoryview | None = None
+) -> NoReturn:
     """Run snippets until the host hangs up.
 
     Args:
         source: the way to the host: a socket's descriptor, or what else carries frames.
         stdout_bytes: what is kept of a snippet's output.
         packages: modules beyond the standard library that can be imported here.
+        memory: `shared_size(stdout_bytes)` bytes that the host can read when this process is gone.
     """
     # Functions look builtins up where their module says: a snippet that replaces `isinstance` must not reach this file.
     builtins.__dict__["ToolError"] = ToolError
@@ -51,13 +54,15 @@ def serve(source: int | Channel, *, stdout_bytes: int, packages: tuple[str, ...]
         module.__dict__["__builtins__"] = dict(vars(builtins))
     determinism.install()
     channel = Channel(source, Interrupts()) if isinstance(source, int) else source
-    worker = Worker(channel, stdout_bytes, packages)
+    worker = Worker(channel, stdout_bytes, packages, memory)
     while True:
         worker.step()
 
 
 class Worker:
-    def __init__(self, channel: Channel, stdout_bytes: int, packages: tuple[str, ...]) -> None:
+    def __init__(
+        self, channel: Channel, stdout_bytes: int, packages: tuple[str, ...], memory: memoryview | None = None
+    ) -> None:
         self.channel = channel
         self.interrupts = channel.interrupts
         self.packages = packages
@@ -65,8 +70,8 @@ class Worker:
         self.scope = self.module.__dict__
         self.scope["__builtins__"] = builtins
         sys.modules["__main__"] = self.module  # pickle, dataclasses and inspect look there for what a snippet defined
-        self.stdout_bytes = stdout_bytes
-        self.captures = (Capture(stdout_bytes), Capture(stdout_bytes))
+        self.stdout_bytes, self.memory = stdout_bytes, memory
+        self.captures = (Capture(stdout_bytes, memory), Capture(stdout_bytes))
         self.streams = tuple(text_stream(capture) for capture in self.captures)
         self.functions: dict[str, Callable[..., Any]] = {}
         self.count = 0
@@ -121,7 +126,7 @@ class Worker:
 
     def _set_streams(self) -> None:
         if any(stream.closed for stream in self.streams):
-            self.captures = (Capture(self.stdout_bytes), Capture(self.stdout_bytes))
+            self.captures = (Capture(self.stdout_bytes, self.memory), Capture(self.stdout_bytes))
             self.streams = tuple(text_stream(capture) for capture in self.captures)
         sys.stdout, sys.stderr = self.streams
         sys.stdin = io.StringIO("")  # input() raises EOFError instead of waiting for nobody
