@@ -120,7 +120,15 @@ class _Question:
         if window.window < run.room:
             wanted = run.agent.context.reserve_output or profile.max_output
             most = max(LEAST_OUTPUT, min(wanted, window.window // 4))
-        fitted = await window.request(system=run.toolbox.system, tools=self.tools, max_output=most)
+        try:
+            fitted = await window.request(system=run.toolbox.system, tools=self.tools, max_output=most)
+        except ContextBudgetError:
+            # What the server cannot take was guessed from its failure. As small as it gets, as long as it gets smaller.
+            least = sum(window.sizes(LEAST_OUTPUT).values())
+            if self.trouble is None or least >= self.trouble.asked:
+                raise
+            window.window = least
+            fitted = await window.request(system=run.toolbox.system, tools=self.tools, max_output=LEAST_OUTPUT)
         self.reservation = await run.account.reserve(fitted.tokens, fitted.max_output, pricing(profile))
         fitted = self.fitted = replace(fitted, max_output=self.reservation.max_output)
         again: dict[str, Any] = {} if self.attempt == 1 else {"attempt": self.attempt}

@@ -32,7 +32,9 @@ class Evidence:
     codes: frozenset[str]
     """Machine-readable words of the answer, in lower case: `context_length_exceeded`, `insufficient_quota`."""
     text: str
-    """Everything that was said in words, without markup."""
+    """What the server said in words, without markup; when it said nothing, what the exceptions say."""
+    raised: str
+    """What the exceptions say, where the server said something too: an SDK names its exceptions by the status alone."""
     detail: str
     """What the server said; when it said nothing, what the exceptions say."""
     names: frozenset[str]
@@ -84,9 +86,15 @@ def gather(
             else:
                 _walk(value, codes, said, numbers, depth=0)
     heard, raised = (" | ".join(dict.fromkeys(t for t in part if t.strip())) for part in (said, texts))
-    text = f"{heard} | {raised}" if heard and raised else heard or raised
     return Evidence(
-        status, frozenset(codes), text[:MAX_TEXT], heard or raised, frozenset(names), known_headers, numbers
+        status,
+        frozenset(codes),
+        (heard or raised)[:MAX_TEXT],
+        raised[:MAX_TEXT] if heard else "",
+        heard or raised,
+        frozenset(names),
+        known_headers,
+        numbers,
     )
 
 

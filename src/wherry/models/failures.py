@@ -107,7 +107,7 @@ def _failure(kind: FailureKind, evidence: Evidence) -> Failure:
     if kind is FailureKind.ContextOverflow:
         limit, requested = asked_of_rate(evidence.text) or token_counts(evidence.text, evidence.numbers)
     elif kind in _WORTH_WAITING:
-        retry_after = wait_seconds(evidence.headers, evidence.text)
+        retry_after = wait_seconds(evidence.headers, f"{evidence.text} | {evidence.raised}")
     return Failure(kind, limit, requested, retry_after, _shortened(evidence.detail), evidence.status)
 
 
@@ -161,7 +161,7 @@ def _kind(evidence: Evidence) -> FailureKind:
     if coded is not None:
         return coded
 
-    said = _match(TEXTS, text)
+    said = _match(TEXTS, text) or _match(TEXTS, evidence.raised)
     if said is FailureKind.RateLimited and about_window and status not in (429, 503):
         return FailureKind.ContextOverflow
     if said is FailureKind.ContextOverflow and status == 429 and WAIT_ASKED.search(text):
@@ -170,7 +170,8 @@ def _kind(evidence: Evidence) -> FailureKind:
         return FailureKind.RateLimited  # Gemini calls a full minute a quota, and says when it is over
     if said is not None:
         return said
-    if status in _MAYBE_NETWORK and (network := _match(NETWORK, text)) is not None:
+    network = _match(NETWORK, text) or _match(NETWORK, evidence.raised)
+    if status in _MAYBE_NETWORK and network is not None:
         return network
     if status in (None, 200, 500) and "timeouterror" in evidence.names:
         return FailureKind.Timeout

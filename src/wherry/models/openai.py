@@ -129,21 +129,22 @@ class OpenAIModel(ChatClient):
             return True
         try:
             async with asyncio.timeout(HEALTH_SECONDS):
-                return await self._looks_healthy(f"{root_of(self._url)}/health") or await self._looks_healthy(
-                    f"{self._url}/models"
-                )
+                status = await self._status(f"{root_of(self._url)}/health")
+                if status in (404, 405, 501):  # it has none; whatever it says of its models, it is up
+                    status = await self._status(f"{self._url}/models")
         except TimeoutError:
             return False
+        return status is not None and status < 500
 
-    async def _looks_healthy(self, url: str) -> bool:
+    async def _status(self, url: str) -> int | None:
+        """The status of an answer; None when there is none."""
         try:
             await self._get_json(url)
         except ValueError:
-            return True  # an answer, if no JSON
+            return 200  # an answer, if no JSON
         except Exception as error:  # noqa: BLE001  # HTTP clients raise their own
-            status = getattr(error, "status_code", None)
-            return isinstance(status, int) and status < 500 and status != 404
-        return True
+            return getattr(error, "status_code", None)
+        return 200
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         """The whole reply.
@@ -317,12 +318,16 @@ class OpenAIModel(ChatClient):
             try:
                 raw = cast("object", json.loads(raw))
             except ValueError:
-                detail = f"the answer is no JSON: {raw[:200]!r}"
-                raise self._fail(Failure(FailureKind.ServerError, detail=detail), key) from None
+                failure = classify(status=200, body=raw)  # a stream, perhaps, that reports an error
+                if failure.kind is FailureKind.ServerError:
+                    failure = Failure(failure.kind, detail=f"the answer is no JSON: {raw[:200]!r}")
+                raise self._fail(failure, key) from None
         if isinstance(raw, Mapping):
             answer = cast("Mapping[str, Any]", raw)
             if answer.get("error") or (answer.get("object") == "error" and not answer.get("choices")):
                 raise self._fail(classify(status=_status(answer), body=answer), key)
+            if "choices" not in answer and (failure := classify(status=200, body=answer)).kind in _SAID_OTHERWISE:
+                raise self._fail(failure, key)
         return cast("object", raw)
 
     def _fail(self, failure: Failure, key: ApiKey | None = None) -> ModelError:
@@ -345,6 +350,10 @@ class OpenAIModel(ChatClient):
             timeout=timeout,
             http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=not is_loopback(self._url), **plain),
         )
+
+
+# What an answer without choices may be about; without a word of these it is a chunk with the usage, or nothing at all.
+_SAID_OTHERWISE = frozenset(FailureKind) - {FailureKind.ServerError, FailureKind.BadRequest}
 
 
 def _transport_errors() -> tuple[type[Exception], ...]:
