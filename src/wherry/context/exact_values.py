@@ -10,23 +10,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from wherry.context.groups import Group, entries_of
 
-# Every repetition that another could begin anew is bounded: a text of 20,000 letters stays linear.
-_STRONG = (
-    r"[\w.+-]{1,64}@[\w-]+\.[\w.-]+\w"  # an address of mail
-    r"|\b[a-z]+://[^\s\"'<>]+"
-    r"|(?<![\w/])(?:~|\.{1,2})?/[\w.-]+(?:/[\w.-]+)+"  # a path
+# Every repetition that another could begin anew is bounded: a text of 20,000 letters stays linear. What needs a sign to
+# be there at all is looked for only where that sign stands: tried at every letter, it is most of the time.
+_MAIL = r"[\w.+-]{1,64}@[\w-]+\.[\w.-]+\w"
+_PATH = r"\b[a-z]+://[^\s\"'<>]+|(?<![\w/])(?:~|\.{1,2})?/[\w.-]+(?:/[\w.-]+)+"
+_NUMBER = (
     # a reference: letters and digits
-    r"|\b(?=[\w-]{0,40}[A-Za-z])(?=[\w-]{0,40}\d)[A-Z0-9][A-Za-z0-9]*(?:[-_][A-Za-z0-9]+)*\b"
+    r"\b(?=[A-Z0-9])(?=[\w-]{0,40}[A-Za-z])(?=[\w-]{0,40}\d)[A-Z0-9][A-Za-z0-9]*(?:[-_][A-Za-z0-9]+)*\b"
     r"|\+?\d(?:[\d ().-]{5,24}\d)"  # a telephone number, an account
     r"|\b\d{1,3}(?:[,.]\d{3})+(?:[.,]\d+)?\b|\b\d+[.,]\d+\b"  # an amount
     r"|\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d)?\b"
     r"|\b\d{1,2}\.? (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\b"
     r"|\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]* \d{1,2}\b"
 )
-_VALUE = re.compile(rf"(?P<strong>{_STRONG})|\b\d{{2,}}\b")
 _DECISIONS = (
     "decide",
     "agree",
@@ -41,7 +41,6 @@ _DECISIONS = (
     "promise",
 )
 _DECIDED = re.compile(rf"\b(?:{'|'.join(_DECISIONS)})", re.IGNORECASE)
-_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _DIGITS = re.compile(r"\d+")
 _NAME = re.compile(r"(?<=[a-z,:] )[A-Z][a-z]+(?: [A-Z][a-z]+)+|^[A-Z][a-z]+ [A-Z][a-z]+ ")
 _SHORTEST, _LONGEST = 8, 160
@@ -66,16 +65,32 @@ class Exact:
 def exact_sentences(groups: Iterable[Group]) -> list[Exact]:
     """One of each shape, oldest first."""
     found: dict[str, Exact | None] = {}
+    seen: set[str] = set()
     for entry in entries_of(groups):
         message = entry.message
         text = message.content[:_READ]
         if not _is_worth(text):
             continue
-        for part in _END.split(text):
+        for part in _sentences(text):
+            if part in seen:
+                continue
+            seen.add(part)
             form = shape(part)
             if form not in found and _is_worth(form):
                 found[form] = _exact(" ".join(part.split()), message.name or message.role)
     return [exact for exact in found.values() if exact is not None]
+
+
+def _sentences(text: str) -> list[str]:
+    for end in (". ", "! ", "? "):
+        text = text.replace(end, end[0] + "\n")
+    return text.split("\n")
+
+
+@cache
+def _values(*, mail: bool, slash: bool) -> re.Pattern[str]:
+    strong = "|".join([*([_MAIL] if mail else []), *([_PATH] if slash else []), _NUMBER])
+    return re.compile(rf"(?P<strong>{strong})|\b\d{{2,}}\b")
 
 
 def _exact(sentence: str, who: str) -> Exact | None:
@@ -108,7 +123,7 @@ def _weighed(sentence: str) -> tuple[int, tuple[str, ...]]:
     """How much there is in a sentence that nobody could guess, 0 for nothing; and the values in it."""
     if len(sentence) < _SHORTEST:
         return 0, ()
-    values = list(_VALUE.finditer(sentence))
+    values = list(_values(mail="@" in sentence, slash="/" in sentence).finditer(sentence))
     strong = sum(found.group("strong") is not None for found in values)
     score = 2 * min(strong, 2) + min(len(values) - strong, 1)
     if _DECIDED.search(sentence):
