@@ -24,10 +24,11 @@ from wherry.journal import (
     messages_of_request,
     read_events,
     verify,
+    verify_store,
 )
 from wherry.journal.run_ids import new_run_id
 from wherry.messages import Message, ToolCall, canonical
-from wherry.store import Store, open_store
+from wherry.store import Batch, RunRow, Store, open_store
 
 odd = st.text(st.characters(codec=None, exclude_categories=())) | st.sampled_from(["\ud83d\ude00", "\x00", "\ud800"])
 values = st.recursive(
@@ -195,6 +196,38 @@ def test_a_message_goes_to_the_store_once(store: Store) -> None:
     commit(journal)
     assert journal.keep(Message("user", "hello")) == first
     assert Message.decode(store.message(first)) == Message("user", "hello")
+
+
+def test_a_journal_goes_on_behind_its_last_record(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/w.db"
+    store = open_store(url)
+    parent = Journal.start(store, agent="boss")
+    parent.record(EventType.RUN_STARTED, task="t")
+    first = parent.child("helper")
+    first.record(EventType.RUN_STARTED, task="u", session="s")
+    commit(parent)
+    commit(first)
+    store.close()
+    again = open_store(url)
+    told: list[Event] = []
+    one, two = (Journal.go_on(again, first.run_id, subscribers=[told.append]) for _ in range(2))
+    one.record(EventType.WARNING, message="went on")
+    commit(one)
+    two.record(EventType.WARNING, message="too late")
+    with pytest.raises(StoreError, match="record 2"):
+        commit(two)
+    one.record(EventType.RUN_FINISHED, status="completed")
+    commit(one)
+    assert [event.seq for event in told] == [2, 2, 3]
+    assert verify_store(again).breaks == []
+    row = again.run(first.run_id)
+    assert (row.status, row.session, row.task, row.parent_run_id) == ("completed", "s", "u", parent.run_id)
+    with pytest.raises(RunNotFound):
+        Journal.go_on(again, "none")
+    again.append(Batch(run=RunRow("empty", agent="a", started=1.0))).result()
+    with pytest.raises(StoreError, match="no records"):
+        Journal.go_on(again, "empty")
+    again.close()
 
 
 @pytest.mark.parametrize("mode", ["normal", "full"])

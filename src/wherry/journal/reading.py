@@ -59,7 +59,11 @@ def messages_of_request(store: Store, run_id: str, n: int) -> list[Message]:
         ValueError: The run made fewer requests.
         StoreError: The records contradict one another, or a message is missing or damaged.
     """
-    return [Message.decode(store.message(name)) for name in digests_of_request(store, run_id, n)]
+    names = digests_of_request(store, run_id, n)
+    found = store.messages(set(names))
+    for name in found.keys() ^ set(names) or [name for name, body in found.items() if digest(body) != name]:
+        store.message(name)  # says what is wrong with it
+    return [Message.decode(found[name]) for name in names]
 
 
 def schemas_of_request(store: Store, run_id: str, n: int) -> list[ToolSchema]:

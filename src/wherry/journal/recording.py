@@ -55,6 +55,25 @@ class Journal:
             parent.tree.subscribe(fn)
         return RunJournal(parent.tree, agent=agent, run_id=run_id or new_run_id(), parent_run_id=parent.run_id)
 
+    @classmethod
+    def go_on(cls, store: Store, run_id: str, *, subscribers: Iterable[Subscriber] = ()) -> RunJournal:
+        """The journal of a run that is in the store, to be written on behind its last record.
+
+        Takes one look at the last record, however long the run is; does not verify the chain. If another process goes
+        on with the run too, the first of the two to commit gets through and the other's commits fail.
+
+        Raises:
+            RunNotFound: The store has no such run.
+            StoreError: The run has no records, or its payloads were pruned.
+        """
+        run, last = store.run(run_id), store.last_event(run_id)
+        if last is None or last.pruned is not None:
+            why = "has no records" if last is None else "was pruned"
+            raise StoreError(f"run {run_id!r} cannot be gone on with: it {why}", run_id=run_id)
+        return RunJournal(
+            cls(store, subscribers), agent=run.agent, run_id=run_id, parent_run_id=run.parent_run_id, after=(run, last)
+        )
+
     def subscribe(self, fn: Subscriber) -> Callable[[], None]:
         """Call `fn` with every event of the tree from now on, until the function that is returned is called."""
         self._subscribers = (*self._subscribers, fn)
@@ -87,7 +106,15 @@ class RunJournal:
     makes the next commit fail, and after a failed append every later one fails too, so that a journal never has a hole.
     """
 
-    def __init__(self, tree: Journal, *, agent: str, run_id: str, parent_run_id: str | None) -> None:
+    def __init__(
+        self,
+        tree: Journal,
+        *,
+        agent: str,
+        run_id: str,
+        parent_run_id: str | None,
+        after: tuple[RunRow, EventRow] | None = None,
+    ) -> None:
         self.tree = tree
         self.store = tree.store
         self.agent = agent
@@ -103,6 +130,8 @@ class RunJournal:
         self._anchors: list[bytes] = []
         self._kept: set[str] = set()
         self._run: RunRow | None = None
+        if after is not None:
+            self._run, (self._seq, self._hash) = after[0], (after[1].seq, after[1].hash)
         self._run_changed = False
         self._last: Future[None] | None = None
         self._failure: StoreError | None = None

@@ -68,6 +68,8 @@ def _batches(store: Store, name: str) -> None:
     hold(tuple(store.events(name)) == rows, "events come back as they were given, lone surrogates and NUL included")
     hold(tuple(store.events(name, after=1200)) == rows[1200:], "`after` leaves out the events up to it")
     hold(not list(store.events(f"{name}-none")), "a run that is not there has no events")
+    hold(store.last_event(name) == rows[-1], "the last event of a run is found")
+    hold(store.last_event(f"{name}-none") is None, "a run that is not there has no last event")
     hold(store.run(name) == run, "a run's row comes back as it was given")
     hold(store.message(_message(name.encode())[0]) == name.encode(), "a message comes back under its digest")
     store.append(Batch()).result()

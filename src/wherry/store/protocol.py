@@ -58,6 +58,10 @@ class Store(Protocol):
         """The committed records of a run with a sequence number above `after`, in order."""
         ...
 
+    def last_event(self, run_id: str) -> EventRow | None:
+        """The last committed record of a run; None when it has none."""
+        ...
+
     def message(self, digest: str) -> bytes:
         """The message of that digest, checked against it.
 

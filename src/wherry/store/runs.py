@@ -23,6 +23,11 @@ SELECT e.id, CAST(e.type AS BLOB), e.time, CAST(e.agent AS BLOB), CAST(e.body AS
 FROM events AS e JOIN journals AS j ON e.id > (j.id << 32) + ? AND e.id < (j.id + 1) << 32
 WHERE j.run_id = ? ORDER BY e.id LIMIT ?
 """
+_LAST_EVENT = """
+SELECT e.id, CAST(e.type AS BLOB), e.time, CAST(e.agent AS BLOB), CAST(e.body AS BLOB), e.hash, CAST(e.pruned AS BLOB)
+FROM events AS e JOIN journals AS j ON e.id > j.id << 32 AND e.id < (j.id + 1) << 32
+WHERE j.run_id = ? ORDER BY e.id DESC LIMIT 1
+"""
 _RUN = "SELECT run_id, parent_run_id, agent, task, status, session, started, finished, usage, pruned FROM runs"
 _UNPRUNED = """
 SELECT e.id, e.body FROM events AS e JOIN journals AS j ON e.id > j.id << 32 AND e.id < (j.id + 1) << 32
@@ -56,6 +61,13 @@ class SQLRuns:
             if len(rows) < PAGE:
                 return
             after = rows[-1][0] & 0xFFFFFFFF
+
+    def last_event(self, run_id: str) -> EventRow | None:
+        rows = self._database.read(_LAST_EVENT, (run_id,))
+        if not rows:
+            return None
+        number, type_, when, agent, body, hash_, pruned = rows[0]
+        return EventRow(run_id, number & 0xFFFFFFFF, text(type_), when, text(agent), body, hash_, pruned)
 
     def message(self, digest: str) -> bytes:
         name = digest_bytes(digest)

@@ -55,6 +55,9 @@ class SQLStore:
     def events(self, run_id: str, *, after: int = 0) -> Iterator[EventRow]:
         return self._runs.events(run_id, after=after)
 
+    def last_event(self, run_id: str) -> EventRow | None:
+        return self._runs.last_event(run_id)
+
     def message(self, digest: str) -> bytes:
         return self._runs.message(digest)
 
