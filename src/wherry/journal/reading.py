@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from wherry.errors import StoreError
 from wherry.journal.events import Event, EventType
-from wherry.messages import Message, ToolSchema, parse
+from wherry.messages import Message, ToolSchema, digest, parse
 from wherry.store import EventRow, Store
 
 
