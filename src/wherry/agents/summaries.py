@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from wherry.agents.metering import pricing, usage_of
 from wherry.context import ContextBudget, TokenCounter
@@ -75,6 +76,8 @@ class _Summary:
     async def _asked(self, request: ModelRequest, tokens: int) -> ModelReply:
         wanted = request.max_output or self._profile.max_output
         reservation = await self._account.reserve(tokens, wanted, pricing(self._profile))
+        wanted = reservation.max_output  # the limits may leave less
+        request = replace(request, max_output=wanted)
         backend = backend_of(target(self._model, self._call), self._profile)
         self._call.tokens = tokens + wanted
         try:
