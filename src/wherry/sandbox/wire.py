@@ -30,7 +30,6 @@ class Wire:
         self._frozen = False
         self._paused = False
         self._listening = False
-        self._rest: asyncio.Handle | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -47,18 +46,19 @@ class Wire:
 
     def listen(self) -> None:
         """Before a snippet: take in what comes."""
-        if self._rest is not None:
-            self._rest.cancel()
         if not self._listening:
             self._listening = True
             self._loop.add_reader(self._descriptor, self._on_readable)
 
     def rest(self) -> None:
-        """After a snippet: stop the process, not now, but before the loop waits for anything.
+        """After a snippet, at once: nothing inside moves until the next, so that threads left over burn nothing.
 
-        Whoever runs snippet after snippet saves the stops.
+        Nor does anyone listen: a loop that did would keep a session alive that everybody else has forgotten.
         """
-        self._rest = self._loop.call_soon(self._freeze)
+        if not self._dead:
+            self._stop_listening()
+            self._link.signal(signal.SIGSTOP)
+            self._frozen = True
 
     async def write(self, data: bytes) -> None:
         """Hand bytes over, however slowly they are read.
@@ -144,17 +144,6 @@ class Wire:
             self._ended = True
             self._stop_listening()
         self._wake()
-
-    def _freeze(self) -> None:
-        """Between snippets nothing inside moves, so that threads that were left over burn nothing, and no one listens.
-
-        A loop that listened would also keep a session alive that everybody else has forgotten.
-        """
-        self._rest = None  # it refers to us: a circle that only the collector would find
-        if not self._dead:
-            self._stop_listening()
-            self._link.signal(signal.SIGSTOP)
-            self._frozen = True
 
     def _thaw(self) -> None:
         if self._frozen:
