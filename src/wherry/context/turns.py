@@ -30,6 +30,8 @@ class Turns:
         """The run's own. The last one is never folded."""
         self.has_calls = False
         """Whether there was ever a call or a result."""
+        self._goes_on = False
+        """Whether anything came before the task."""
         self._keep = keep
         self._plain = False
         self._messages: list[Message] = []
@@ -54,6 +56,7 @@ class Turns:
         if not groups or entry.message.role == "assistant":
             groups.append(Group())
         groups[-1].add(entry)
+        self._goes_on = self._goes_on or groups is self.older
         self.has_calls = self.has_calls or bool(entry.message.tool_calls) or entry.message.role == "tool"
         if groups is self.recent:
             self._waiting.append(entry)
@@ -65,12 +68,16 @@ class Turns:
         self._unchanged = -1
 
     def entries(self) -> Iterator[Entry]:
-        """All messages in order. The summary stands where the folded ones stood."""
-        if not self.older:
+        """All messages in order. The summary stands where the folded ones stood.
+
+        In a conversation that goes on it stays before the task even when all before the task is folded: there the next
+        run has it too, and a prompt cache knows the beginning again.
+        """
+        if not self._goes_on:
             yield self.task
         if self.summary is not None:
             yield self.summary
-        if self.older:
+        if self._goes_on:
             yield from entries_of(self.older)
             yield self.task
         yield from entries_of(self.recent)
