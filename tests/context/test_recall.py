@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry import ContextBudget, ScriptedModel, ToolCallingAgent, open_store, tool
+from wherry import CodeAgent, ContextBudget, ScriptedModel, ToolCallingAgent, open_store, tool
 from wherry.context.history import History
 from wherry.context.recall import recall
-from wherry.errors import ToolError
+from wherry.errors import ConfigurationError, ToolError
 from wherry.journal import EventType, read_events
 from wherry.messages import Message, ToolCall
 from wherry.models import ModelReply
@@ -205,3 +205,10 @@ async def test_mistakes_are_explained() -> None:
     with pytest.raises(ToolError, match="no message"):
         await ask(store, result.run_id, "m-1.0")
     assert "nothing found" in await ask(store, result.run_id, 'NEAR( AND "')
+
+
+def test_an_input_cannot_take_the_name_of_a_function_that_is_always_there() -> None:
+    agent = CodeAgent([], ScriptedModel([]), store="memory://")
+    for name in ("recall", "read_artifact", "search_artifact"):
+        with pytest.raises(ConfigurationError, match=f"the input '{name}' has the name of a tool"):
+            agent.run("x", inputs={name: 1})

@@ -18,6 +18,7 @@ from wherry.agents.loop import Turn
 from wherry.agents.recorded_code import bound, call_arguments, recorded_code
 from wherry.agents.reply import UnreadableReplyError, code_of
 from wherry.agents.run import Order, Run
+from wherry.agents.toolbox import own_names
 from wherry.errors import ConfigurationError, SandboxError, ToolError
 from wherry.journal import EventType
 from wherry.messages import Message, ToolSchema, canonical
@@ -26,7 +27,6 @@ from wherry.sandbox import Conditions, Execution, Sandbox, Session, get_sandbox,
 from wherry.sandbox.snippet import new_seed
 from wherry.sandbox.values import MAX_BYTES, Encoded, ValueTooLargeError, describe
 from wherry.tools import Tool, as_json, as_text
-from wherry.tools.builtin import read_artifact
 
 _MISSING = re.compile(r"^ModuleNotFoundError: No module named '(?P<name>[A-Za-z_]\w*)", re.MULTILINE)
 
@@ -80,7 +80,7 @@ class CodeAgent(Agent):
         return self._tier
 
     def check_order(self, order: Order) -> None:
-        taken = {*self.tools, *self.managed_agents, "final_answer"} & order.inputs.keys()
+        taken = {*self.tools, *self.managed_agents, *own_names(self.instructions)} & order.inputs.keys()
         if taken:
             raise ConfigurationError(
                 f"the input {min(taken)!r} has the name of a tool or a managed agent", hint="give it another name"
@@ -96,8 +96,8 @@ class CodeAgent(Agent):
                 ) from None
 
     def hidden_tools(self) -> Sequence[Tool]:
-        # A function costs no tokens until a preview names it, so code agents are not told of it in advance.
-        return (read_artifact,)
+        # The readers are functions too: they cost no tokens until a preview or a summary names them.
+        return ()
 
     def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile, instructions: str) -> str:
         role = "manager" if self.managed_agents else "code"

@@ -15,6 +15,7 @@ from wherry.errors import ConfigurationError
 from wherry.messages import Message, ToolSchema, canonical, digest
 from wherry.tools import Tool, check_name, to_tool
 from wherry.tools.builtin import read_artifact, search_artifact
+from wherry.tools.builtin.final_answer import NAME as FINAL_ANSWER
 
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
@@ -37,6 +38,12 @@ def announced(window: int) -> tuple[Tool, ...]:
     tokens on two cores). From the start they cost some 130 tokens each, once.
     """
     return tuple(tool for tool in READERS if window >= SMALL_WINDOW or tool is not search_artifact)
+
+
+def own_names(instructions: str | Knowledge | None) -> frozenset[str]:
+    """Names that are functions for a snippet whatever tools the user gives: no input can have them."""
+    found = {tool.name for tool in READERS} | {FINAL_ANSWER}
+    return frozenset(found | {instructions.search.name} if isinstance(instructions, Knowledge) else found)
 
 
 class Toolbox:
