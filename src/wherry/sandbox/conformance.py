@@ -44,9 +44,7 @@ async def check_sandbox(make: Callable[[], Sandbox]) -> None:
                 await _in_a_session(sandbox, *checks)
             await _separate(sandbox)
             await _openings(sandbox)
-            last = await sandbox.open(tools=())
-            await sandbox.close()
-            _hold(not last.alive, "closing the sandbox ends all its sessions")
+            await _ending(sandbox)
     finally:
         await sandbox.close()
 
@@ -262,6 +260,15 @@ async def _openings(sandbox: Sandbox) -> None:
         _hold(made in ({}, {"made.txt": b"by it"}), "files that a snippet made can be collected, those alone")
     finally:
         await session.close()
+
+
+async def _ending(sandbox: Sandbox) -> None:
+    last = await sandbox.open(tools=())
+    try:
+        await sandbox.close()
+        _hold(not last.alive, "closing the sandbox ends all its sessions")
+    finally:
+        await last.close()
 
 
 async def _refused(opening: Awaitable[Session], sentence: str) -> None:
