@@ -284,6 +284,39 @@ async def test_a_server_that_cuts_the_prompt_is_found_out() -> None:
     assert warning["message"].startswith("SilentTruncation")
 
 
+async def test_a_server_whose_reports_stop_growing_is_found_out() -> None:
+    window, recorder = opened(budget=extracting(32_768), tools=TOOLS)
+    for number in range(4):
+        await turn(window, number, "word " * 1_500)
+        window.report(Usage(1, min(exact((await ask(window)).messages, TOOLS), 4_096)))
+    (warning,) = recorder.of(EventType.WARNING)
+    assert warning["message"].startswith("SilentTruncation")
+
+
+async def test_pictures_and_schemas_that_cost_less_than_was_counted_are_no_truncation() -> None:
+    many = [ToolSchema(f"tool_{n}", "Does much. " * 9, {"type": "object", "properties": {}}) for n in range(40)]
+    window, recorder = opened(budget=extracting(32_768), tools=many)
+    await turn(window, 1, "found")
+    window.report(Usage(1, exact((await ask(window, tools=many)).messages, ()) + 200))
+    await window.append(Message("user", "see", images=[Image(data=b"x")]))
+    window.report(Usage(1, exact((await ask(window, tools=many)).messages, ()) + 200 - 1_445 + 85))
+    assert recorder.of(EventType.WARNING) == []
+
+
+async def test_a_report_under_the_count_makes_room_until_something_is_folded() -> None:
+    window, _ = opened(budget=extracting(32_768), tools=TOOLS)
+    for number in range(5):
+        await turn(window, number, "word " * 300)
+        fitted = await ask(window)
+        truth = exact(fitted.messages, TOOLS)
+        assert truth <= fitted.tokens
+        window.report(Usage(1, truth))
+        assert (await ask(window)).tokens == truth
+    await turn(window, 9, "word " * 300)
+    fitted = await ask(window)
+    assert exact(fitted.messages, TOOLS) <= fitted.tokens
+
+
 @pytest.mark.parametrize("counter", ["qwen", "bytes"])
 @pytest.mark.parametrize("nonsense", [0, -7, 10**12])
 async def test_reports_of_nonsense_change_nothing_and_are_told_once(nonsense: int, counter: str) -> None:

@@ -54,6 +54,7 @@ class Ledger:
         """The last report, and what was counted for it, while requests only grow."""
         self._surplus = 0
         """What the last report is under the count, while requests only grow."""
+        self._pictures = 0
 
     def set_head(self, *, system: int | None = None, tools: int | None = None, task: int | None = None) -> None:
         """What the pinned parts take; what the server said of them before is void."""
@@ -68,12 +69,14 @@ class Ledger:
         """Take in a message that is not pinned."""
         self._fresh.append(entry)
         self._raw += entry.tokens
+        self._pictures += len(entry.message.images)
 
     def drop(self, entries: Iterable[Entry]) -> None:
         """Take out messages that were added."""
         gone: set[int] = set()
         for entry in entries:
             gone.add(id(entry))
+            self._pictures -= len(entry.message.images)
             if entry.settled is None:
                 self._raw -= entry.tokens
             else:
@@ -124,7 +127,7 @@ class Ledger:
         raw = self._head + self._raw + self._settled
         if reported <= 0 or reported > max(raw, counted) * MOST_RATIO:
             return counted, "nonsense"
-        if self._is_cut(counted, raw, reported):
+        if self._is_cut(raw, reported):
             return counted, "cut"
         self._reported = reported, raw
         if self.counter.exact:
@@ -135,9 +138,10 @@ class Ledger:
             self._settle(reported)
         return counted, "fine"
 
-    def _is_cut(self, counted: int, raw: int, reported: int) -> bool:
-        exact = self.counter.exact
-        if exact and reported < counted * _FAR_UNDER:
+    def _is_cut(self, raw: int, reported: int) -> bool:
+        # Schemas and pictures are counted from far above: they say nothing here.
+        exact = self.counter.exact and not self._pictures
+        if exact and reported < (raw - self.tools) * _FAR_UNDER:
             return True
         if self._reported is None:
             return False
