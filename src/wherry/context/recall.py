@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 from wherry.context.history import History, Memory, whole
-from wherry.context.previews import head_and_tail
 from wherry.errors import StoreError, ToolError
 from wherry.tools import Tool, current_context
 from wherry.tools.builtin.excerpts import Excerpt
@@ -13,6 +12,7 @@ from wherry.tools.builtin.excerpts import Excerpt
 SHOWN = 5
 MAX_CHARS = 4_000
 _WORD = re.compile(r"\w+")
+_PREVIEW = re.compile(r'<wherry:offloaded ref="(a-[0-9a-f]+)"[^>\n]*>\n?')
 
 
 class Recall(Tool):
@@ -74,7 +74,10 @@ def _told(query: str, found: list[Memory]) -> Excerpt:
         for memory in found:
             place = memory.place
             how = place.ref if place.ref.startswith("m-") else f"{place.ref} at byte {place.offset}"
-            said = head_and_tail(memory.text, room) if len(memory.text) <= room else _around(memory.text, words, room)
+            text = memory.text
+            if preview := _PREVIEW.match(text):
+                how, text = f"{how}, a preview of {preview[1]}", text[preview.end() :]
+            said = text if len(text) <= room else _around(text, words, room)
             lines.append(f"step {place.step}, {place.who} ({how}): {' '.join(said.split())}")
         return "\n".join(lines)
 
