@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -208,6 +209,17 @@ def test_only_one_of_two_stores_may_go_on_with_a_run(postgres_url: str) -> None:
     assert len(won) == 1
     one.close()
     two.close()
+
+
+def test_a_store_is_open_as_long_as_one_of_its_parts_is_in_use(postgres_url: str) -> None:
+    memo = open_store(postgres_url).memo
+    gc.collect()
+    memo.set("s", "k", 1)
+    assert memo.get("s", "k") == 1
+    count = threading.active_count()
+    del memo
+    gc.collect()
+    assert threading.active_count() < count
 
 
 def test_a_large_text_is_found_to_its_end(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -212,3 +213,13 @@ def test_the_environment_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WHERRY_STORE", f"sqlite:///{tmp_path}/other.db")
     open_store().close()
     assert (tmp_path / "other.db").exists()
+
+
+def test_a_store_is_open_as_long_as_one_of_its_parts_is_in_use(tmp_path: Path) -> None:
+    memo = open_store(f"sqlite:///{tmp_path}/w.db").memo
+    gc.collect()
+    memo.set("s", "k", 1)
+    assert (tmp_path / "w.db-wal").exists()
+    del memo
+    gc.collect()
+    assert not (tmp_path / "w.db-wal").exists()

@@ -6,9 +6,9 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wherry.store.artifacts import Contents
 from wherry.store.batches import BatchWriter
@@ -24,6 +24,7 @@ from wherry.store.writer import DRAIN_SECONDS, GROUP
 if TYPE_CHECKING:
     import psycopg
 
+T = TypeVar("T")
 _Queued = tuple[Batch, Future[None]]
 
 
@@ -56,10 +57,11 @@ class PostgresStore(SQLStore):
         contents: Contents | None = None,
         memo: MemoElsewhere | None = None,
     ) -> None:
-        database = PostgresDatabase(url, schema=schema, timeout=timeout)
-        writer = GroupWriter(database)
-        # Runs when the store is collected and at the end of the process, whichever is first.
-        finalizer = weakref.finalize(self, writer.close)
+        connections = PostgresDatabase(url, schema=schema, timeout=timeout)
+        writer = GroupWriter(connections)
+        database = _Open(connections)
+        # Runs when the store and all of its parts are collected and at the end of the process, whichever is first.
+        finalizer = weakref.finalize(database, writer.close)
         super().__init__(
             database,
             contents=contents or DatabaseContents(database),
@@ -68,6 +70,23 @@ class PostgresStore(SQLStore):
             memo=memo,
             close=finalizer,
         )
+
+
+class _Open:
+    """The database as the parts have it: while one of them is in use, it is open."""
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self.url = database.url
+        self.check_usable = database.check_usable
+        self.lock = database.lock
+        self.now = database.now
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._database.read(query, values)
+
+    def write(self, job: Callable[[Connection], T], /, *, repeatable: bool = False) -> T:
+        return self._database.write(job, repeatable=repeatable)
 
 
 class DatabaseContents:

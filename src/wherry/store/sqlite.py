@@ -76,8 +76,8 @@ class SQLiteStore(SQLStore):
         database = SQLiteDatabase(connections, writer)
         if contents is None:
             contents = MemoryContents() if path is None else FolderContents(path.with_name(f"{path.name}.artifacts"))
-        # Runs when the store is collected and at the end of the process, whichever is first.
-        finalizer = weakref.finalize(self, writer.close)
+        # Runs when the store and all of its parts are collected and at the end of the process, whichever is first.
+        finalizer = weakref.finalize(database, writer.close)
         super().__init__(
             database, contents=contents, search=FTSIndex(database), append=writer.submit, close=finalizer, memo=memo
         )
