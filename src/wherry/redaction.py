@@ -14,7 +14,7 @@ import logging
 import re
 import threading
 import weakref
-from collections import Counter
+from collections import Counter, deque
 
 SHORTEST = 6
 """A held secret that is shorter is not looked for: it would be found in words."""
@@ -77,6 +77,9 @@ _RUN = b"a" * 15
 
 _lock = threading.Lock()
 _held: Counter[str] = Counter()
+_gone: deque[str] = deque()
+"""Secrets whose owners were collected. A collection may come at any allocation, also in the middle of what is done
+under the lock: so it only leaves a note."""
 _texts: tuple[str, ...] = ()
 _forms: tuple[tuple[bytes, bytes], ...] = ()
 """Each held secret as it stands in JSON, with its ending; the longest first, since one may contain another."""
@@ -86,14 +89,16 @@ def hold(secret: str, owner: object) -> None:
     """Look for `secret` in whatever is written, for as long as `owner` lives."""
     if len(secret) < SHORTEST:
         return
+    weakref.finalize(owner, _gone.append, secret).atexit = False
     with _lock:
         _held[secret] += 1
         _list()
-    weakref.finalize(owner, _let_go, secret).atexit = False
 
 
 def redact(text: str) -> str:
     """The text without secrets."""
+    if _gone:
+        _let_go()
     for secret in _texts:
         if secret in text:
             text = text.replace(secret, ending(secret))
@@ -104,6 +109,8 @@ def redact(text: str) -> str:
 
 def redact_json(data: bytes) -> bytes:
     """JSON in UTF-8 without secrets; still JSON, and canonical if it was. Without any, the same object."""
+    if _gone:
+        _let_go()
     for secret, instead in _forms:
         if secret in data:
             data = data.replace(secret, instead)
@@ -147,12 +154,19 @@ class RedactingFilter(logging.Filter):
         return True
 
 
-def _let_go(secret: str) -> None:
-    with _lock:
-        _held[secret] -= 1
-        if _held[secret] <= 0:
-            del _held[secret]
+def _let_go() -> None:
+    """Forget the secrets whose owners are gone."""
+    if not _lock.acquire(blocking=False):
+        return  # somebody is at it
+    try:
+        while _gone:
+            secret = _gone.popleft()
+            _held[secret] -= 1
+            if _held[secret] <= 0:
+                del _held[secret]
         _list()
+    finally:
+        _lock.release()
 
 
 def _list() -> None:

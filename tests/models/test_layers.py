@@ -452,6 +452,9 @@ def test_a_rings_keys_are_looked_for_while_it_lives() -> None:
     assert redact(f"<{secret}>") == "<…9876>"
     del ring
     gc.collect()
+    until = time.monotonic() + 5
+    while redact(secret) != secret and time.monotonic() < until:
+        pass  # another thread may be at the list
     assert redact(secret) == secret
 
 
