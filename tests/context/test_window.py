@@ -432,3 +432,33 @@ async def test_a_profile_of_no_known_family_works_with_a_users_counter() -> None
     )
     await turn(window, 1, "long text " * 9_000)
     assert "only this preview is left" in (await ask(window)).messages[-1].content
+
+
+async def test_every_message_is_counted_once_in_its_life() -> None:
+    counted: list[str] = []
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return len(text) // 4 + 1
+
+    recorder = Recorder()
+    window = ContextWindow(
+        profile=ModelProfile("mine", window=4_096, counter=count),
+        budget=ContextBudget(),
+        artifacts=None,
+        run_id="run",
+        record=recorder.record,
+        keep=recorder.keep,
+        system=SYSTEM,
+        task=Message("user", "Do it."),
+        tools=TOOLS,
+    )
+    for number in range(80):
+        await turn(window, number, f"result {number} " + "word " * 60, said=f"step {number}")
+        await ask(window)
+        window.report(Usage(1, 2_000))
+    assert len(recorder.of(EventType.CONTEXT_COMPACTED)) > 3
+    for number in range(80):
+        assert counted.count(f"result {number} " + "word " * 60) == 1
+        assert counted.count(f"step {number}") == 1
+    assert counted.count(SYSTEM.content) == counted.count("Do it.") == 1
