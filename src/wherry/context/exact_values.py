@@ -8,7 +8,7 @@ again with other numbers, as the lines of logs and tables do, says little by eac
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -62,8 +62,8 @@ class Exact:
     """The sentence with other digits is of the same shape."""
 
 
-def exact_sentences(groups: Iterable[Group]) -> list[Exact]:
-    """One of each shape, oldest first."""
+def exact_sentences(groups: Iterable[Group], *, known: Container[str] = ()) -> list[Exact]:
+    """One of each shape, oldest first; none of those that are `known`."""
     found: dict[str, Exact | None] = {}
     seen: set[str] = set()
     for entry in entries_of(groups):
@@ -76,7 +76,7 @@ def exact_sentences(groups: Iterable[Group]) -> list[Exact]:
                 continue
             seen.add(part)
             form = shape(part)
-            if form not in found and _is_worth(form):
+            if form not in found and form not in known and _is_worth(form):
                 found[form] = _exact(" ".join(part.split()), message.name or message.role)
     return [exact for exact in found.values() if exact is not None]
 
