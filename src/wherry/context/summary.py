@@ -114,7 +114,7 @@ class Summary:
         """The sentences with exact values that were not told and are of no shape that the summary has already."""
         shapes = {shape(line.text.partition(": ")[2]) for line in self._lines}
         lines: list[tuple[int, Line]] = []
-        sentences = exact_sentences(groups)
+        sentences = exact_sentences(groups, known=shapes)
         for index, exact in sorted(enumerate(sentences), key=lambda pair: -pair[1].score):
             if room < _SMALLEST_LINE:
                 break
