@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html import unescape
 
 from wherry.context.previews.kinds import Kind, Show
 from wherry.context.previews.text import head_and_tail
@@ -94,7 +93,11 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def _block(said: list[str], level: int) -> Iterator[Block]:
-    text = " ".join(unescape("".join(said)).split())
+    text = " ".join("".join(said).split())
+    if "&" in text:
+        from html import unescape  # two thousand entities, which few programs need
+
+        text = " ".join(unescape(text).split())
     if text:
         yield Block(text, level)
 
