@@ -76,7 +76,7 @@ class Door:
 
     async def ready(self, message: Message, cap: int) -> None:
         """Do in a thread what takes long with a large message that is about to be admitted: read it, store it."""
-        text = message.content
+        text, self._ready = message.content, None
         if len(text) > max(LARGE, cap * _SURELY_OVER) and not isinstance(text, Excerpt):
             self._ready = cast("_Looked", await run_in_thread(partial(self._look, text), timeout=None))
 
@@ -170,8 +170,10 @@ class Door:
         excerpt = self._excerpt(text)
         if excerpt is not None:
             return self._fitting(excerpt, room)
-        looked = self._ready if self._ready is not None and self._ready.text is text else self._look(text)
-        self._ready = None
+        if self._ready is not None and self._ready.text is text:
+            looked, self._ready = self._ready, None
+        else:
+            looked = self._look(text)
         tag = opening(
             looked.ref, media_type=looked.media_type, size=looked.size, lines=text.count("\n") + (text[-1] != "\n")
         )
