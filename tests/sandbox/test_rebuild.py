@@ -203,9 +203,9 @@ async def test_what_a_limit_stopped_is_left_out(session: Session, other: Session
 
 async def test_a_repetition_has_a_time_limit(session: Session, other: Session) -> None:
     first = Recorder(session)
-    await first.run("x = sum(range(3 * 10**7))")
-    with pytest.raises(RebuildError, match=r"within 0\.01 s"):
-        await rebuild(other, first.recorded, seconds=0.01)
+    await first.run("x = 1")
+    with pytest.raises(RebuildError, match="within 0 s"):
+        await rebuild(other, first.recorded, seconds=0)
 
 
 async def test_a_snippet_that_was_cut_short_goes_on_where_it_was(other: Session) -> None:
