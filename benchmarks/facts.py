@@ -90,6 +90,7 @@ def conversation(number: int) -> Conversation:
     file = f"{chance.choice(['manifest', 'loading', 'customs'])}_v{chance.randint(2, 9)}.csv"
     file = f"/srv/cargo/{ship.split()[0].lower()}/{file}"
     weight = f"{chance.randint(11, 89)}.{chance.randint(1, 9)} tonnes"
+    food, cover = chance.choice(["celery", "walnuts", "shellfish"]), chance.choice(["grey", "orange", "striped"])
     berth = f"berth {chance.choice('ABCDEFG')}{chance.randint(1, 19)}"
     pool = [
         Fact(f"The booking of the {ship} has the reference {code}.", code, "tool"),
@@ -100,6 +101,9 @@ def conversation(number: int) -> Conversation:
         Fact(f"The number of the harbour master in {place} is {phone}.", phone, "tool"),
         Fact(f"The crane is good for {weight}, not more.", weight, "tool"),
         Fact(f"The {ship} will lie at {berth}.", berth, "user"),
+        # Nothing to know these two by but what they mean: only a model can.
+        Fact(f"The cook of the {ship} cannot eat {food}.", food, "tool"),
+        Fact(f"The buyer wants the {cover} tarpaulins on top.", cover, "user"),
     ]
     facts = chance.sample(pool, 5)
     return Conversation(f"Prepare everything for the loading of the {ship} in {place}.", facts, chance)

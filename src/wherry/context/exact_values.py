@@ -119,6 +119,11 @@ def is_exact(text: str) -> bool:
     return _weighed(text)[0] > 1
 
 
+def values_of(text: str) -> tuple[str, ...]:
+    """The values in a text."""
+    return _weighed(text)[1]
+
+
 def _weighed(sentence: str) -> tuple[int, tuple[str, ...]]:
     """How much there is in a sentence that nobody could guess, 0 for nothing; and the values in it."""
     if len(sentence) < _SHORTEST:

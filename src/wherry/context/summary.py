@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from wherry.context.counting import TokenCounter
 from wherry.context.escape import escape
-from wherry.context.exact_values import exact_sentences, is_exact, shape
+from wherry.context.exact_values import exact_sentences, is_exact, shape, values_of
 from wherry.context.extract import Extract, Line, fitting, terms_of
 from wherry.context.facts import FactWriter, NoSummaryError
 from wherry.context.groups import Group
@@ -23,7 +23,7 @@ _CLOSING = "</wherry:summary>"
 _MOST_FAILURES = 2
 """In a row; then the run's further summaries are extracts: a model that cannot do it costs time at every compaction."""
 
-_LEAST_SHARE = 96
+_LEAST_SHARE = 160
 """Tokens that an extract may add where the cap allows: less than that says nothing."""
 _SMALLEST_LINE = 8
 """Tokens: for less room no line is tried."""
@@ -62,7 +62,7 @@ class Summary:
         share, old = self._share(cap), self._old
         if self._asking is None and self._frame + old + share > cap:
             room = max(cap - self._frame - share, 0)
-            old = max(room // 3, min(sum(line.tokens for line in self._lines if line.named), room * 2 // 3))
+            old = max(room // 3, min(sum(line.tokens for line in self._lines if line.named), room * 5 // 6))
         return min(cap, self._frame + old + share)
 
     @property
@@ -81,11 +81,13 @@ class Summary:
         """
         share = self._share(cap)
         # Decided before the new lines are made, as `most` does.
-        crowded = self._frame + self._old + share > cap and self._asking is None
-        new, how = await self._found(groups, share, heads=share // 4 if crowded else share)
-        new = self._kept(new, share, named_share=1)
+        crowded = self._frame + self._old + share > cap
+        cut = crowded and self._asking is None
+        new, how = await self._found(groups, share, heads=share // 4 if cut else share)
+        # What nobody could guess again is not to make room for what happened to come last.
+        new = self._best(new, share, others=share // 4 if crowded else share)
         left = cap - self._frame - sum(line.tokens for line in new)
-        if crowded or self._old > left:
+        if cut or self._old > left:
             self._lines = await self._fewer(max(left, 0))
         self._lines += new
         return how
@@ -103,11 +105,16 @@ class Summary:
                 self._failures = 0
                 lines = [self._line(fact, is_exact(fact) or None) for fact in facts]
                 return [*self._exact(groups, share, told="\n".join(facts)), *lines], "summary"
-        exact = self._exact(groups, share * 3 // 4)
+        exact = self._exact(groups, share * 4 // 5)
+        told = "\n".join(line.text for line in exact)
         # No token is left to escape in cuts of escaped texts.
         heads = min(heads, share - sum(line.tokens for line in exact))
         found = self._extract.lines(groups, heads)
-        lines = [Line(f"- {text}", self._counter.text(text) + 3, named) for text, named in found]
+        lines = [
+            Line(f"- {text}", self._counter.text(text) + 3, named)
+            for text, named in found
+            if not (named and (values := values_of(text)) and all(value in told for value in values))
+        ]
         return [*exact, *self._kept(lines, heads, named_share=1)], how
 
     def _exact(self, groups: Sequence[Group], room: int, *, told: str = "") -> list[Line]:
@@ -127,10 +134,11 @@ class Summary:
         return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
 
     async def _fewer(self, room: int) -> list[Line]:
-        """What is kept of older lines where they may take `room` at most: those that the task names as they are, in up
-        to two thirds of it; of the others what the model says of them together, or the newest, in up to a third.
+        """What is kept of older lines where they may take `room` at most: those with exact values, or with what the
+        task names, as they are, in nearly all of it; of the others what the model says of them together, or the newest,
+        in up to a third.
         """
-        named = self._kept([line for line in self._lines if line.named], room * 2 // 3, named_share=1)
+        named = self._kept([line for line in self._lines if line.named], room * 5 // 6, named_share=1)
         others = [line for line in self._lines if not line.named]
         left = max(room // 3, 0) - sum(line.tokens for line in named)
         if (writer := self._asking) is not None and left >= _LEAST_MERGED and len(others) > 2:
@@ -142,6 +150,13 @@ class Summary:
                 return [*self._kept([self._line(fact) for fact in merged], left), *named]
         kept = {id(line) for line in (*named, *self._kept(others, left))}
         return [line for line in self._lines if id(line) in kept]
+
+    def _best(self, lines: Sequence[Line], room: int, *, others: int) -> list[Line]:
+        """The lines that are kept in `room`, of which those without exact values may take `others`; in their order."""
+        named = self._kept([line for line in lines if line.named], room, named_share=1)
+        others = min(others, room - sum(line.tokens for line in named))
+        kept = {id(line) for line in (*named, *self._kept([line for line in lines if not line.named], others))}
+        return [line for line in lines if id(line) in kept]
 
     def _kept(self, lines: Sequence[Line], room: int, *, named_share: float = 2 / 3) -> list[Line]:
         kept = fitting(lines, room, named_share=named_share)
