@@ -193,4 +193,5 @@ class Summary:
         """Go on from what `state` gave."""
         saved = cast("dict[str, Any]", state)
         self._left_out = saved["left_out"]
-        self._lines = [Line(text, self._counter.text(text) + 1, named) for text, named in saved["lines"]]
+        # Escaped once more: the run that wrote them may have been on a model with other control tokens.
+        self._lines = [self._line(text.removeprefix("- "), named) for text, named in saved["lines"]]
