@@ -21,22 +21,24 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @lru_cache(maxsize=64)
-def _pattern(control_tokens: tuple[str, ...]) -> tuple[re.Pattern[str], tuple[str, ...]]:
+def _pattern(control_tokens: tuple[str, ...], own_tags: bool) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """What matches any of them, and the characters that a match can begin with."""
     longest_first = sorted({token for token in control_tokens if len(token) > 1}, key=len, reverse=True)
-    pattern = re.compile("|".join([*(re.escape(token) for token in longest_first), _FAMILIES, _OWN_TAGS]))
+    tags = [_OWN_TAGS] if own_tags else []
+    pattern = re.compile("|".join([*(re.escape(token) for token in longest_first), _FAMILIES, *tags]))
     return pattern, tuple({"<", *(token[0] for token in longest_first)})
 
 
-def escape(text: str, control_tokens: Iterable[str] = ()) -> str:
+def escape(text: str, control_tokens: Iterable[str] = (), *, own_tags: bool = True) -> str:
     """`text` with no control token in it, none of wherry's tags, and no lone surrogate.
 
     Args:
         text: Any text.
         control_tokens: Those of the model's family, in addition to everything of the form `<|...|>`. Those of a
             single character cannot be broken and are left alone.
+        own_tags: False for what was escaped before, and may have wherry's tags where wherry put them.
     """
-    pattern, firsts = _pattern(control_tokens if isinstance(control_tokens, tuple) else tuple(control_tokens))
+    pattern, firsts = _pattern(control_tokens if isinstance(control_tokens, tuple) else tuple(control_tokens), own_tags)
     for first in firsts:  # most texts have none of them, and looking for one character costs next to nothing
         if first in text:
             text = _broken(pattern, text)

@@ -12,6 +12,7 @@ from wherry.context.cache_watch import CacheWatch
 from wherry.context.compaction import SMALLEST_CAP, Compaction, summary_cap
 from wherry.context.counting import TokenCounter
 from wherry.context.door import Door
+from wherry.context.escape import escape
 from wherry.context.facts import FactWriter, Summarize
 from wherry.context.groups import Entry, Group, unfinished, well_formed
 from wherry.context.ledger import Ledger
@@ -20,7 +21,7 @@ from wherry.context.table import budget_error
 from wherry.context.turns import Turns
 from wherry.errors import ConfigurationError, ContextBudgetError
 from wherry.journal import EventType
-from wherry.messages import JSON, Message, ToolSchema, Usage
+from wherry.messages import JSON, Message, ToolSchema, Usage, canonical
 from wherry.models.protocol import ModelProfile, Prepared
 from wherry.store.protocol import Artifacts
 
@@ -299,11 +300,19 @@ class ContextWindow:
         self._compaction.write_summary(summary_cap(self.window - self._reserve, self._ledger.pinned()))
         older = self._turns.older
         for raw in saved["messages"]:
-            # Escaped and cut when it first came in, and previews are not to be escaped again.
-            for part in well_formed(Message.from_json(raw), older[-1] if older else None):
+            # Escaped and cut when it first came in, but perhaps for a model with other control tokens.
+            for part in well_formed(self._again(Message.from_json(raw)), older[-1] if older else None):
                 self._door.refer(part)
                 self._add(self._entry(part, self.counter.message(part)), older)
         self._finish(older)
+
+    def _again(self, message: Message) -> Message:
+        """A message of an earlier run, safe for this one's model; previews stay previews."""
+        tokens = self._profile.control_tokens
+        text = canonical(message.to_json()).decode("utf-8", "surrogatepass")
+        safe = escape(text, tokens, own_tags=False)
+        # A blank within a token is within a string: what was JSON stays JSON.
+        return message if safe == text else Message.decode(safe.encode())
 
     def _set_head(self, system: Message, tools: tuple[ToolSchema, ...]) -> None:
         if system != self._system.message:
