@@ -16,7 +16,7 @@ import pytest
 
 from wherry.errors import SandboxError, SandboxUnavailable
 from wherry.messages import JSON
-from wherry.sandbox import SandboxLimits, Session
+from wherry.sandbox import SandboxLimits, Session, cgroups
 from wherry.sandbox.jail import JailSandbox
 
 LIMITS = SandboxLimits(
@@ -26,6 +26,7 @@ NETLINK = "import socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW).clos
 ROOT = "import os\nbool(os.listdir('/'))"
 HOST_FILE = "len(open('/etc/passwd').read()) > 0"
 MEMORY = "len(bytearray(300 << 20)) > 0"
+TOUCHED = "len(b'x' * (400 << 20)) > 0"
 SPARSE = "import os\nopen('f', 'w').close()\nos.truncate('f', 1 << 30)\nTrue"
 FILES = "for i in range(100): open(str(i), 'w').close()\nTrue"
 DISK = "for i in range(3): open(str(i), 'wb').write(bytes(4 << 20))\nTrue"
@@ -107,12 +108,12 @@ def ask_two(first: str, second: Callable[[JSON], str], *without: str, tier: str 
         ("seccomp", NETLINK, ()),
         ("landlock", ROOT, ()),
         ("root", HOST_FILE, ("landlock",)),
-        ("memory", MEMORY, ()),
+        ("memory", MEMORY, ("groups",)),
         ("cpu", BURN, ()),
         ("file-size", SPARSE, ()),
         ("inodes", FILES, ()),
         ("disk", DISK, ()),
-        ("threads", THREADS, ()),
+        ("threads", THREADS, ("groups",)),
         ("descriptors", OPEN, ()),
         ("locked-memory", LOCK, ("seccomp",)),
         ("queues", QUEUE, ("seccomp", "landlock")),
@@ -132,8 +133,8 @@ def test_layer_holds_back_what_no_other_does(layer: str, code: str, others: tupl
         ("landlock", HOST_FILE, ("launcher-wall",)),
         ("inodes", FILES, ()),
         ("disk", DISK, ()),
-        ("threads", THREADS, ()),
-        ("memory", MEMORY, ()),
+        ("threads", THREADS, ("groups",)),
+        ("memory", MEMORY, ("groups",)),
     ],
 )
 def test_layer_of_the_tier_landlock_holds_back_what_no_other_does(
@@ -231,8 +232,17 @@ def test_name_of_the_host_is_not_told() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only for a host that runs as root does the jail change its user")
 def test_change_of_user_is_what_makes_the_limit_of_threads_hold_for_root() -> None:
-    assert ask(THREADS) is None
-    assert ask(THREADS, "user") is True
+    assert ask(THREADS, "groups") is None
+    assert ask(THREADS, "groups", "user") is True
+
+
+@pytest.mark.parametrize("tier", ["namespaces", "landlock"])
+@pytest.mark.parametrize(("layer", "code"), [("memory", TOUCHED), ("threads", THREADS)])
+def test_control_groups_hold_where_the_limits_of_the_process_do_not(tier: str, layer: str, code: str) -> None:
+    if cgroups.find() is None:
+        pytest.skip("no control groups can be made here")
+    assert ask(code, layer, tier=tier) is None
+    assert ask(code, layer, "groups", tier=tier) is True
 
 
 def test_environment_and_descriptors_of_the_host_are_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

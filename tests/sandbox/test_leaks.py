@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from wherry.errors import SandboxUnavailable
-from wherry.sandbox import SandboxLimits, Session, get_sandbox
+from wherry.sandbox import SandboxLimits, Session, cgroups, get_sandbox
 from wherry.sandbox.jail import JailSandbox
 
 TIERS = ["namespaces", "landlock"]
@@ -175,10 +175,16 @@ def test_nothing_outlives_the_host(tier: str, ending: str, tmp_path: Path) -> No
         host.wait(20)
     _, alive = psutil.wait_procs(inside, timeout=10)
     assert alive == []
+    groups = cgroups.find()
+    parents = list(groups.parents) if groups else []
+
+    def left() -> list[Path]:
+        return [*tmp_path.iterdir(), *(path for parent in parents for path in parent.glob(f"wherry-{host.pid}-*"))]
+
     deadline = time.monotonic() + 5
-    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
+    while left() and time.monotonic() < deadline:
         time.sleep(0.01)  # whoever clears up is nobody's child any more
-    assert list(tmp_path.iterdir()) == []
+    assert left() == []
 
 
 def test_folder_of_a_host_that_could_not_clear_up_is_removed_by_the_next(

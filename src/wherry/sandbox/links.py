@@ -108,6 +108,19 @@ class Link:
         """Take over the descriptors of the work folder and of the memory for what is printed."""
         self._folder, self._output = folder, output
 
+    @property
+    def pid(self) -> int:
+        """The process's id as this process sees it.
+
+        Raises:
+            OSError: it has ended.
+        """
+        with self._lock, open(f"/proc/self/fdinfo/{self._pidfd}", encoding="ascii") as file:
+            found = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+        if found <= 0:
+            raise ProcessLookupError("the process has ended")
+        return found
+
     def printed(self, cap: int) -> str:
         """See `ProcessLink.printed`."""
         with self._lock:

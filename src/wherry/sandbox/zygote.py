@@ -13,10 +13,11 @@ import select
 import signal
 import threading
 from concurrent.futures import Future
+from dataclasses import replace
 
 from wherry.errors import SandboxError
 
-from . import refusals
+from . import cgroups, refusals
 from .inside.config import JailConfig
 from .launcher import Launcher
 from .links import Exit, Link
@@ -31,12 +32,14 @@ class Zygote:
     """Makes jailed processes of one kind. Thread-safe."""
 
     def __init__(self, config: JailConfig, names: dict[int, str], *, reserve: int = RESERVE) -> None:
-        self._config = config
+        self._groups = cgroups.find()
+        self._config = replace(config, groups=self._groups.prefixes() if self._groups else ())
         self._names = names
         self._size = reserve
         self._reserve: collections.deque[Link] = collections.deque()
         self._wishes: collections.deque[Future[Link]] = collections.deque()
         self._links: dict[int, Link] = {}
+        self._grouped: dict[int, cgroups.Group] = {}
         self._listeners: dict[int, tuple[Link, Meter | None]] = {}
         self._launcher: Launcher | None = None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -165,10 +168,22 @@ class Zygote:
     def _make(self) -> Link:
         pid, link, listeners = self._start().make()
         self._links[pid] = link
+        self._limit(pid, link)
         for listener in listeners:
             self._listeners[listener] = link, self._meter()
             self._poll.register(listener, select.EPOLLIN)
         return link
+
+    def _limit(self, pid: int, link: Link) -> None:
+        config = self._config
+        if self._groups is None or "groups" in config.without:
+            return
+        # In `landlock` files are not in memory. A process that ended meanwhile needs no limit.
+        disk = config.disk_bytes if config.namespaces else 0
+        with contextlib.suppress(ProcessLookupError):
+            self._grouped[pid] = self._groups.make(
+                link.pid, memory_bytes=config.memory_bytes, disk_bytes=disk, threads=config.threads
+            )
 
     def _meter(self) -> Meter | None:
         config = self._config
@@ -180,6 +195,8 @@ class Zygote:
 
     def _note_exit(self, pid: int, ended: Exit) -> None:
         link = self._links.pop(pid, None)
+        if pid in self._grouped:
+            self._grouped.pop(pid).remove()
         if link is not None and not link.exit.done():
             link.exit.set_result(ended)
         if link is not None and link in self._reserve:
@@ -202,3 +219,5 @@ class Zygote:
                 self._poll.unregister(self._launcher)
             launcher, self._launcher = self._launcher, None
             launcher.stop()
+        while self._grouped:
+            self._grouped.popitem()[1].remove()

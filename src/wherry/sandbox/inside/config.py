@@ -34,6 +34,9 @@ class JailConfig:
     modules: tuple[str, ...] = ()
     """Of the packages: imported once too, and named to a model that imports one that is not there."""
 
+    groups: tuple[str, ...] = ()
+    """What the paths of the sessions' control groups begin with; those that are left go with the launcher."""
+
     without: tuple[str, ...] = ()
     """Layers left out, of those that `inside/` asks for by name here.
 
@@ -45,6 +48,6 @@ class JailConfig:
     @classmethod
     def decode(cls, data: bytes) -> JailConfig:
         raw = json.loads(data)
-        for name in ("preload", "modules", "without"):
+        for name in ("preload", "modules", "groups", "without"):
             raw[name] = tuple(raw[name])
         return cls(**raw)

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from . import kernel, landlock, root
 from .config import JailConfig
-from .removal import remove_tree
+from .removal import remove_groups, remove_tree
 
 _NEEDED_ABI = 4
 """The first that covers TCP. Below 3 files could be truncated, below 2 moved."""
@@ -40,7 +40,7 @@ class LandlockTier:
         shown = root.readable(config.packages)
         self.readable = [*shown, *root.DEVICES]
         _forgive_copies()
-        self._janitor = _leave_a_janitor(control, config.scratch)
+        self._janitor = _leave_a_janitor(control, config)
         # Its own size is the size of a session that it has just forked; a session could not open this any more.
         self._size = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         if "launcher-wall" in config.without:
@@ -110,7 +110,7 @@ def _forgive_copies() -> None:
     shutil.copymode = shutil.copystat = nothing
 
 
-def _leave_a_janitor(control: socket.socket, scratch: str) -> int:
+def _leave_a_janitor(control: socket.socket, config: JailConfig) -> int:
     """Go on in a child. The parent removes work folders, and clears up in the end, whoever was killed in whatever way.
 
     It alone stays outside of the wall: under Landlock each step costs as much as the path is long, so that a thousand
@@ -126,13 +126,13 @@ def _leave_a_janitor(control: socket.socket, scratch: str) -> int:
     if child:
         control.close()
         os.close(janitor)
-        _clear_up(orders, child, scratch)
+        _clear_up(orders, child, config)
     kernel.die_with_parent()
     os.close(orders)
     return janitor
 
 
-def _clear_up(orders: int, child: int, scratch: str) -> NoReturn:
+def _clear_up(orders: int, child: int, config: JailConfig) -> NoReturn:
     def end(*_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
@@ -143,9 +143,10 @@ def _clear_up(orders: int, child: int, scratch: str) -> NoReturn:
     if os.getppid() != host:
         end()
     while order := os.read(orders, _FOLDER.size):
-        remove_tree(f"{scratch}/{_FOLDER.unpack(order)[0]}")
+        remove_tree(f"{config.scratch}/{_FOLDER.unpack(order)[0]}")
     with contextlib.suppress(ChildProcessError):
         while True:  # the launcher, then the sessions that outlived it for a moment
             os.wait()
-    remove_tree(scratch)
+    remove_tree(config.scratch)
+    remove_groups(config.groups)
     os._exit(0)

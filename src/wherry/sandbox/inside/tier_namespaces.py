@@ -13,6 +13,7 @@ import socket
 from . import kernel, root
 from .config import JailConfig
 from .control import send
+from .removal import remove_groups
 
 INSIDE_ID = 1000
 """The user and group that a session sees itself as."""
@@ -92,6 +93,7 @@ def _enter(control: socket.socket, config: JailConfig) -> int:
     if child:
         control.close()
         os.waitpid(child, 0)
+        remove_groups(config.groups)
         os._exit(0)
     # Without asking who the parent is: its id is in another namespace. Should it be dead, so is the control socket.
     kernel.prctl("parent death signal", kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
