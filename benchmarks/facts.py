@@ -21,7 +21,7 @@ from typing import Any
 
 import anyio
 
-from wherry.context import ContextBudget, ContextWindow
+from wherry.context import ContextBudget, ContextWindow, facts
 from wherry.journal import EventType
 from wherry.messages import Message, ToolCall, ToolSchema, digest
 from wherry.models import Model, ModelProfile
@@ -186,6 +186,7 @@ async def main(options: argparse.Namespace) -> None:
     if file is None:
         raise SystemExit(f"the model is not here: wherry models pull {options.model}")
     model = LocalModel(options.model, context=WINDOW, slots=options.slots, threads=options.threads)
+    facts._SECONDS = options.patience
     all_told = [conversation(number) for number in range(options.conversations)]
     started = time.monotonic()
     limit = anyio.Semaphore(options.slots)
@@ -218,6 +219,9 @@ if __name__ == "__main__":
     parser.add_argument("--conversations", type=int, default=20)
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--patience", type=float, default=180.0, help="seconds for a summary, on a machine that is busy"
+    )
     parser.add_argument("--extract", action="store_true", help="no model: what the deterministic extract keeps")
     parser.add_argument("--verbose", action="store_true", help="print each summary and what it lost")
     anyio.run(main, parser.parse_args())

@@ -30,6 +30,8 @@ SCHEMA: dict[str, Any] = {
 _MOST_REPLY = 64_000
 _MOST_FACT = 240
 _MOST_FACTS = 64
+_STRING = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*"'
+_PAIR = re.compile(rf'\{{\s*"about":\s*{_STRING},\s*"fact":\s*{_STRING}\s*\}}')
 _NUMBER = re.compile(r"\d[\d.,:]*\d|\d\d")
 
 
@@ -49,7 +51,10 @@ def read_facts(text: str, source: str) -> list[str]:
     try:
         value: object = json.loads(text[start : end + 1])
     except (ValueError, RecursionError):
-        raise NoSummaryError("the reply is no JSON") from None
+        # Cut at the limit of its length, as small models' replies often are: what was finished stands.
+        value = {"facts": [json.loads(found) for found in _PAIR.findall(text)]}
+        if not value["facts"]:
+            raise NoSummaryError("the reply is no JSON") from None
     if not isinstance(value, dict):
         raise NoSummaryError("the reply is no JSON object")
     reply = cast("dict[str, object]", value)
