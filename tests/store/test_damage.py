@@ -280,3 +280,64 @@ def test_a_store_of_every_earlier_version_is_brought_forward(tmp_path: Path, see
     store.memo.set("s", "k", 1)
     assert store.artifacts.put(b"x", media_type="a/b", run_id="r").bytes == 1
     store.close()
+
+
+def test_what_an_earlier_version_wrote_is_there_after_the_migration(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "w.db", isolation_level=None)
+    migrate(connection, "test", target=6)
+    for run in ("r", "q"):
+        for seq in (2, 1, 3):
+            values = (run, seq, "warning", 1.5, b"a", b"xx", b"h" * 32)
+            connection.execute(
+                "INSERT INTO events (run_id, seq, type, time, agent, body, hash) VALUES (?, ?, ?, ?, ?, ?, ?)", values
+            )
+    connection.execute("INSERT INTO sessions VALUES (?, ?, ?)", (b"s", b"state", 1.0))
+    connection.execute("INSERT INTO memo VALUES (?, ?, ?, ?)", (b"shared", b"k", b"[1]", 1.0))
+    connection.execute(
+        "INSERT INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)", ("a-012345678901", b"x" * 32, 7, b"a/b", 1, "r", 1.0)
+    )
+    connection.close()
+    store = open_store(f"sqlite:///{tmp_path}/w.db")
+    for run in ("r", "q"):
+        assert list(store.events(run)) == [event(n, run) for n in (1, 2, 3)]
+    store.append(Batch((event(4),))).result()
+    assert (store.load_session("s"), store.session_revision("s")) == (b"state", 0)
+    assert store.save_session("s", b"next", expected=0) == 1
+    assert store.memo.list("shared") == {"k": [1]}
+    assert store.memo.delete("shared", "k")
+    assert store.artifacts.info("a-012345678901").bytes == 7
+    assert store.artifacts.reclaim("r") == 7
+    store.close()
+
+
+def test_a_full_file_system_is_named_and_what_was_committed_is_intact(tmp_path: Path) -> None:
+    """A real one, of 700 kB, with another file that takes its room."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("only root may mount a file system")
+    try:
+        store = open_store(f"sqlite:///{place}/w.db")
+        failures = (store.append(Batch((event(seq, size=20_000),))).exception() for seq in range(1, 100))
+        n, failure = next((n, error) for n, error in enumerate(failures) if error is not None)
+        assert isinstance(failure, StoreError)
+        assert "intact" in (failure.hint or "")
+        assert n > 3
+        with pytest.raises(StoreError, match="cannot be kept"):
+            store.artifacts.put(b"x" * 900_000, media_type="a/b", run_id="r")
+        assert len(list(store.events("r"))) == n
+        subprocess.run(["mount", "-o", "remount,size=3m", str(place)], check=True)
+        store.append(Batch((event(n + 1),))).result()
+        assert (
+            store.artifacts.read(store.artifacts.put(b"y" * 900_000, media_type="a/b", run_id="r").ref)
+            == b"y" * 900_000
+        )
+        store.close()
+        again = open_store(f"sqlite:///{place}/w.db")
+        assert len(list(again.events("r"))) == n + 1
+        again.close()
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)

@@ -108,6 +108,7 @@ class Connections:
             check_same_thread=False,  # the write lock and the list of idle readers see to it that one thread has it
         )
         connection.execute(f"PRAGMA synchronous = {'FULL' if self._full else 'NORMAL'}")
+        connection.execute("PRAGMA secure_delete = ON")  # what is pruned is overwritten
         return connection
 
     def _prepare(self) -> None:

@@ -15,9 +15,10 @@ SCOPE_BYTES = 64 * 1024 * 1024
 
 _GET = "SELECT value FROM memo WHERE scope = ? AND key = ? AND (expires IS NULL OR expires > ?)"
 _LIST = "SELECT key, value FROM memo WHERE scope = ? AND (expires IS NULL OR expires > ?) ORDER BY key"
-_OTHERS = """
-SELECT coalesce(sum(length(key) + length(value)), 0) FROM memo
-WHERE scope = ? AND key <> ? AND (expires IS NULL OR expires > ?)
+_SIZE = "SELECT length(key) + length(value) FROM memo WHERE scope = ? AND key = ?"
+_GROW = """
+INSERT INTO memo_sizes (scope, bytes) VALUES (?, ?)
+ON CONFLICT (scope) DO UPDATE SET bytes = memo_sizes.bytes + excluded.bytes
 """
 
 
@@ -57,12 +58,12 @@ class SQLMemo:
         return done
 
     def delete(self, scope: str, key: str) -> bool:
-        row = (blob(scope), blob(key))
+        name = (blob(scope), blob(key))
 
         def write(connection: Connection) -> bool:
             self._database.lock(connection, f"memo:{scope}")
-            live = connection.execute(_GET, (*row, time.time())).fetchone() is not None
-            connection.execute("DELETE FROM memo WHERE scope = ? AND key = ?", row)
+            live = connection.execute(_GET, (*name, time.time())).fetchone() is not None
+            _remove(connection, *name)
             return live
 
         return self._database.write(write)
@@ -72,11 +73,14 @@ class SQLMemo:
         return {text(key): parse(value) for key, value in rows}
 
     def prune(self) -> int:
-        now = time.time()
-        return self._database.write(
-            lambda connection: connection.execute("DELETE FROM memo WHERE expires <= ?", (now,)).rowcount,
-            repeatable=True,
-        )
+        def write(connection: Connection) -> int:
+            now = time.time()
+            query = "SELECT DISTINCT scope FROM memo WHERE expires <= ?"
+            scopes: list[bytes] = [scope for (scope,) in connection.execute(query, (now,)).fetchall()]
+            self._database.lock(connection, *(f"memo:{text(scope)}" for scope in scopes))
+            return sum(_expire(connection, scope, now) for scope in scopes)
+
+        return self._database.write(write, repeatable=True)
 
 
 def encoded(value: JSON) -> bytes:
@@ -105,15 +109,43 @@ def _put(connection: Connection, scope: str, key: str, body: bytes, ttl: float |
     now = time.time()
     name = (blob(scope), blob(key))
     if body == b"null":
-        connection.execute("DELETE FROM memo WHERE scope = ? AND key = ?", name)
+        _remove(connection, *name)
         return True
-    held = connection.execute(_OTHERS, (*name, now)).fetchone()[0]
-    if held + len(name[1]) + len(body) > SCOPE_BYTES:
-        return False
+    old = connection.execute(_SIZE, name).fetchone()
+    grown = len(name[1]) + len(body) - (old[0] if old else 0)
+    if grown > 0 and _held(connection, name[0]) + grown > SCOPE_BYTES:
+        _expire(connection, name[0], now)
+        old = connection.execute(_SIZE, name).fetchone()
+        grown = len(name[1]) + len(body) - (old[0] if old else 0)
+        if _held(connection, name[0]) + grown > SCOPE_BYTES:
+            return False
     connection.execute(
         "INSERT INTO memo (scope, key, value, saved, expires) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value, saved = excluded.saved, "
         "expires = excluded.expires",
         (*name, body, now, None if ttl is None else now + ttl),
     )
+    if grown:
+        connection.execute(_GROW, (name[0], grown))
     return True
+
+
+def _held(connection: Connection, scope: bytes) -> int:
+    row = connection.execute("SELECT bytes FROM memo_sizes WHERE scope = ?", (scope,)).fetchone()
+    return row[0] if row else 0
+
+
+def _remove(connection: Connection, scope: bytes, key: bytes) -> None:
+    old = connection.execute(_SIZE, (scope, key)).fetchone()
+    if old is not None:
+        connection.execute("DELETE FROM memo WHERE scope = ? AND key = ?", (scope, key))
+        connection.execute(_GROW, (scope, -old[0]))
+
+
+def _expire(connection: Connection, scope: bytes, now: float) -> int:
+    """Remove what has outlived its time in a scope; how many values that were."""
+    query = "SELECT coalesce(sum(length(key) + length(value)), 0) FROM memo WHERE scope = ? AND expires <= ?"
+    (size,) = connection.execute(query, (scope, now)).fetchone()
+    if size:
+        connection.execute(_GROW, (scope, -int(size)))
+    return connection.execute("DELETE FROM memo WHERE scope = ? AND expires <= ?", (scope, now)).rowcount

@@ -188,6 +188,14 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "ALTER TABLE messages ADD COLUMN saved REAL NOT NULL DEFAULT 0",
         ),
     ),
+    (
+        "memo sizes",
+        (
+            "CREATE TABLE memo_sizes (scope BLOB PRIMARY KEY, bytes INTEGER NOT NULL)",
+            "INSERT INTO memo_sizes (scope, bytes) "
+            "SELECT scope, sum(length(key) + length(value)) FROM memo GROUP BY scope",
+        ),
+    ),
 )
 
 
