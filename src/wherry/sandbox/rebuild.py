@@ -59,7 +59,7 @@ async def rebuild(
     session: Session,
     recorded: Sequence[RecordedSnippet],
     *,
-    tools: Sequence[str] = (),
+    tools: Sequence[str] | None = None,
     bind: Bind | None = None,
     seconds: float = 120.0,
 ) -> Rebuilt:
@@ -68,7 +68,7 @@ async def rebuild(
     Args:
         session: it must not have run anything.
         recorded: what the other one ran, in order.
-        tools: names that exist, called or not; those that were called are added.
+        tools: names that exist, called or not; those that were called are added. None: those of `open`.
         bind: makes a call's arguments comparable with the recorded ones; None: they are not compared.
         seconds: for all of it.
 
@@ -76,7 +76,8 @@ async def rebuild(
         RebuildError: a snippet did not do again what it did the first time. The session is of no use then.
     """
     left_out: list[int] = []
-    names = list(dict.fromkeys([*tools, *(call.name for snippet in recorded for call in snippet.calls)]))
+    called = [call.name for snippet in recorded for call in snippet.calls]
+    names = None if tools is None else list(dict.fromkeys([*tools, *called]))
     try:
         async with asyncio.timeout(seconds):
             for number, snippet in enumerate(recorded, 1):
@@ -90,7 +91,7 @@ async def rebuild(
 
 
 async def _repeat(
-    session: Session, number: int, snippet: RecordedSnippet, tools: Sequence[str], bind: Bind | None
+    session: Session, number: int, snippet: RecordedSnippet, tools: Sequence[str] | None, bind: Bind | None
 ) -> None:
     answers = Answers(snippet.calls, bind=bind)
     clock: Mapping[str, Sequence[int]] = snippet.conditions.clock or {}
