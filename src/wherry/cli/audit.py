@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wherry.cli.app import Json, StoreUrl, app
-from wherry.cli.app import _end as end  # pyright: ignore[reportPrivateUsage] - commands of the same command line
 from wherry.cli.ending import Exit, print_json
+from wherry.cli.moments import age
+from wherry.cli.options import Json, StoreUrl, end
 from wherry.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,9 +23,6 @@ audit = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.add_typer(audit, name="audit")
-
-_UNITS = {"h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 Run = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's id, or the beginning of it; else all.")]
 
@@ -88,7 +84,6 @@ def export(
     end(context, body, store=store)
 
 
-@app.command()
 def prune(
     context: typer.Context,
     older_than: Annotated[
@@ -186,7 +181,7 @@ def _prune(older_than: str | None, session: str | None, *, dry_run: bool, as_jso
     from wherry.journal.retention import prune as prune_store
     from wherry.store import open_store
 
-    before = None if older_than is None else time.time() - _age(older_than)
+    before = None if older_than is None else time.time() - age(older_than)
     if before is None and session is None:
         raise ConfigurationError(
             "prune needs --older-than, --session or both", hint="`wherry prune --older-than 90d`, say"
@@ -210,10 +205,3 @@ def _prune(older_than: str | None, session: str | None, *, dry_run: bool, as_jso
     else:
         sys.stdout.write(f"{len(done.runs):,} runs pruned, {done.bytes:,} bytes removed\n")
     return Exit.FAILED if done.kept else Exit.DONE
-
-
-def _age(text: str) -> float:
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([hdw])", text.strip())
-    if found is None:
-        raise ConfigurationError(f"{text!r} is no age", hint="write 12h, 90d or 26w")
-    return float(found[1]) * _UNITS[found[2]]

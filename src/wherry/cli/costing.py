@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import time
 from collections.abc import Iterator
-from datetime import datetime
 
 from wherry.cli.ending import Exit, print_json
 from wherry.cli.history import events_of_tree, find_run
+from wherry.cli.moments import moment
 from wherry.errors import ConfigurationError, StoreError
 from wherry.journal import read_events
 from wherry.messages import Usage
 from wherry.observe.costs import Costs, aligned
 from wherry.store import Store, open_store
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _PAGE = 500
 
 
@@ -62,23 +59,6 @@ def print_cost(run: str | None, *, since: str | None, as_json: bool) -> Exit:
         gone = f", {pruned:,} of them without a readable journal" if pruned else ""
         sys.stdout.write(f"\n{runs:,} runs{gone}\n")
     return Exit.DONE
-
-
-def moment(text: str) -> float:
-    """A point in time, as unix seconds: an ISO date or time, or a span before now (`30m`, `12h`, `7d`, `2w`).
-
-    Raises:
-        ConfigurationError: it is neither.
-    """
-    span = re.fullmatch(r"(\d{1,9})([smhdw])", text.strip().lower())
-    if span:
-        return time.time() - int(span[1]) * _UNITS[span[2]]
-    try:
-        return datetime.fromisoformat(text.strip()).timestamp()
-    except (ValueError, OverflowError, OSError):
-        raise ConfigurationError(
-            f"{text!r} is no time", hint="give 30m, 12h, 7d, 2w, or a date like 2026-11-01"
-        ) from None
 
 
 def _started_since(store: Store, earliest: float) -> Iterator[str]:
