@@ -522,3 +522,46 @@ def test_a_model_that_repeats_itself_is_reminded_of_the_answer(store: Store) -> 
     agent = agent_of([snippet("x = 1"), snippet("final_answer(x)")], store, max_steps=2)
     agent.run("go")
     assert "One step is left. Call final_answer(value)" in last_message(agent)
+
+
+def test_an_array_is_previewed_and_goes_in_as_what_the_sandbox_has(store: Store) -> None:
+    numpy = pytest.importorskip("numpy")
+    agent = agent_of([snippet("final_answer([len(table), table[1]])")], store)  # without numpy: lists
+    assert agent.run("look", inputs={"table": numpy.arange(30_000).reshape(10_000, 3)}).output == [10_000, [3, 4, 5]]
+    assert "table: array of shape (10000, 3), dtype int64, first values: 0, 1, 2" in last_message(agent, 0)
+    assert len(last_message(agent, 0)) < 500
+
+
+@pytest.mark.slow
+def test_arrays_in_answers_are_lists_if_small_and_artifacts_if_not(store: Store) -> None:
+    import io
+
+    numpy = pytest.importorskip("numpy")
+    from wherry.errors import SandboxUnavailable
+
+    @tool
+    def total(rows: list[dict[str, float]], numbers: list[float]) -> float:
+        """Adds up.
+
+        Args:
+            rows: rows with a column n
+            numbers: more of them
+        """
+        return sum(row["n"] for row in rows) + sum(numbers)
+
+    code = """
+import numpy as np, pandas as pd
+frame = pd.DataFrame({'n': [1.5, 2.5]})
+final_answer({'sum': total(frame, np.array([1, 2])), 'few': frame, 'many': np.arange(5000.0), 'one': np.int64(3)})
+"""
+    try:
+        agent = agent_of([snippet(code)] * 2, store, tools=[total], authorized_imports=("numpy", "pandas"), max_steps=1)
+    except SandboxUnavailable as error:
+        pytest.skip(error.message)
+    output = agent.run("go").output
+    assert (output["sum"], output["few"], output["one"]) == (7.0, [{"n": 1.5}, {"n": 2.5}], 3)
+    kept = output["many"]
+    assert kept["media_type"] == "application/x-npy"
+    assert kept["head"].startswith("array of shape (5000,), dtype float64")
+    loaded = numpy.load(io.BytesIO(store.artifacts.read(kept["artifact"])), allow_pickle=False)
+    assert loaded.sum() == sum(range(5000))

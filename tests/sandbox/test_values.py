@@ -376,6 +376,55 @@ echo(frame, pd.Series([1, 2], name='s'), np.arange(3), np.float32(1.5), pd.Times
     await session.close()
 
 
+HOST_WITH_PANDAS = """
+import sys
+sys.path.append(sys.argv[1])
+import anyio, pandas as pd
+from wherry.sandbox import get_sandbox
+from wherry.sandbox.values import describe, encode, restore
+
+frame = pd.DataFrame({"n": [1, 2], "word": ["a", None], "when": pd.to_datetime(["2026-01-02", None])}, index=[5, 7])
+print(describe(frame))
+print(describe(pd.DataFrame({"x": range(100_000)})).splitlines()[0])
+print(restore(encode(frame)).csv())
+
+async def main():
+    async def answer(name, args, kwargs):
+        return frame
+    session = await get_sandbox("namespaces", packages=("numpy", "pandas")).open(tools=["get"], variables={"f": frame})
+    code = "g = get()\\nassert g.equals(f), g\\n[g.loc[7, 'n'], g['word'].isna().sum(), str(g['when'].dtype)[:10]]"
+    done = await session.run(code, call_tool=answer)
+    print(done.error or done.value)
+    await session.close()
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_a_hosts_own_data_frames_go_in(packages: Sandbox, tmp_path: Path) -> None:
+    import subprocess
+
+    from wherry.sandbox import package_set
+
+    found = package_set(("numpy", "pandas"))
+    assert found is not None
+    (tmp_path / "host.py").write_text(HOST_WITH_PANDAS)
+    told = subprocess.run(
+        [sys.executable, str(tmp_path / "host.py"), str(found.folder)], capture_output=True, text=True, check=False
+    )
+    csv = ",n,word,when\n5,1,a,2026-01-02T00:00:00\n7,2,,\n"
+    assert told.stdout.splitlines() == [
+        "data frame of 2 rows and 3 columns: n (int64), word (object), when (datetime64[us]); first rows:",
+        *csv.splitlines(),
+        "",
+        "data frame of 100,000 rows and 1 columns: x (int64); first rows:",
+        *csv.splitlines(),
+        "",
+        "[2, 1, 'datetime64']",
+    ], told.stderr
+
+
 @pytest.mark.slow
 async def test_numpys_generators_are_seeded(packages: Sandbox) -> None:
     code = "import numpy as np\n[np.random.rand(), np.random.default_rng().random()]"
