@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
-import mimetypes
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mimetypes import MimeTypes
 
 BINARY = "application/octet-stream"
 _SIGNATURES = {
@@ -47,7 +50,9 @@ def _is_text(data: bytes) -> bool:
 
 
 @functools.cache
-def _table() -> mimetypes.MimeTypes:
+def _table() -> MimeTypes:
+    import mimetypes  # most runs leave no file
+
     table = mimetypes.MimeTypes()  # Python's own table, not the machine's files: the same everywhere
     table.add_type("text/markdown", ".md")  # Python has it since 3.13
     return table

@@ -6,7 +6,6 @@ packages are, the same bytes become real arrays and frames. No pickle anywhere.
 
 from __future__ import annotations
 
-import csv
 import datetime
 import importlib
 import io
@@ -165,6 +164,8 @@ class Table:
         return self.rows() if self.size <= SMALL else self.describe()
 
     def csv(self, count: int | None = None) -> str:
+        import csv  # few values are data frames
+
         parts = [column.flat(count) for column in self.columns]
         names = [str(name) for name in self.names]
         if self.index is not None:
