@@ -110,6 +110,7 @@ class ContextWindow:
         self._warned: set[str] = set()
         if not known:
             self._warn(
+                "unknown",
                 f"the context length of {profile.name!r} is not known; {DEFAULT_WINDOW:,} tokens are assumed",
                 "say it with ContextBudget(window=...) or the model's window=...",
             )
@@ -221,26 +222,28 @@ class ContextWindow:
         counted, verdict = self._ledger.report(usage.input_tokens)
         if verdict == "cut":
             self._warn(
+                verdict,
                 f"SilentTruncation: the server read {usage.input_tokens:,} tokens of a prompt of {counted:,}",
                 "its context is smaller than was assumed: set its num_ctx or --ctx-size, or say what it has with "
                 "ContextBudget(window=...)",
             )
         elif verdict == "nonsense":
             self._warn(
+                verdict,
                 f"the server reports {usage.input_tokens:,} tokens for a prompt of about {counted:,}: not believed",
                 "what the run is said to have used is as wrong as these reports",
             )
         elif verdict == "fine" and self._cache.collapsed(usage):
             self._warn(
+                "cache",
                 f"the prompt cache is used no more: {usage.cached_tokens:,} of {usage.input_tokens:,} tokens came "
                 "from it, though the request only grew",
                 "other requests may have taken its place (more slots, or a cache key of the provider's, keep it), or "
                 "requests go to another machine now",
             )
 
-    def _warn(self, message: str, hint: str) -> None:
+    def _warn(self, kind: str, message: str, hint: str) -> None:
         """Once a run and kind: what is so at one step is so at the next."""
-        kind = hint[:20]
         if kind not in self._warned:
             self._warned.add(kind)
             self._record(EventType.WARNING, message=message, hint=hint)
