@@ -113,7 +113,7 @@ class Summary:
         lines = [
             Line(f"- {text}", self._counter.text(text) + 3, named)
             for text, named in found
-            if not (named and (values := values_of(text)) and all(value in told for value in values))
+            if not (told and named and (values := values_of(text)) and all(value in told for value in values))
         ]
         return [*exact, *self._kept(lines, heads, named_share=1)], how
 
