@@ -259,6 +259,18 @@ def test_a_damaged_message_and_a_damaged_artifact_are_named(tmp_path: Path) -> N
     store.close()
 
 
+def test_an_sqlite_without_full_text_search_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import wherry.store.migrations as migrations
+
+    steps = tuple(
+        (name, tuple(statement.replace("fts5(", "fts5_gone(") for statement in statements))
+        for name, statements in STEPS
+    )
+    monkeypatch.setattr(migrations, "STEPS", steps)
+    with pytest.raises(StoreError, match="no full text search"):
+        open_store("memory://")
+
+
 def test_a_newer_version_is_refused_with_advice(tmp_path: Path) -> None:
     open_store(f"sqlite:///{tmp_path}/w.db").close()
     with sqlite3.connect(tmp_path / "w.db") as newer:

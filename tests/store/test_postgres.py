@@ -17,6 +17,8 @@ from tests.store.services import PostgresServer, folder
 
 from wherry.errors import ConfigurationError, StoreError, StoreVersionError
 from wherry.journal import EventType, Journal, verify, verify_store
+from wherry.journal.export import export
+from wherry.journal.retention import prune
 from wherry.messages import Message
 from wherry.store import Batch, EventRow, Store, open_store
 from wherry.store.dialect import postgres, postgres_steps
@@ -220,6 +222,34 @@ def test_a_store_is_open_as_long_as_one_of_its_parts_is_in_use(postgres_url: str
     del memo
     gc.collect()
     assert threading.active_count() < count
+
+
+def test_pruning_keeps_the_proof(store: Store, postgres_url: str) -> None:
+    async def make(text: str, session: str | None) -> str:
+        journal = Journal.start(store, agent="a")
+        journal.record(EventType.RUN_STARTED, task=text, session=session)
+        names = [journal.keep(Message("user", said)) for said in (text, "the same in both")]
+        journal.record(EventType.MODEL_REQUESTED, keep=0, add=names)
+        store.artifacts.put(text.encode() * 100, media_type="text/plain", run_id=journal.run_id)
+        journal.record(EventType.RUN_FINISHED, status="completed")
+        await journal.commit()
+        return journal.run_id
+
+    old = asyncio.run(make("the old secret", "s"))
+    kept = asyncio.run(make("what stays", None))
+    store.save_session("s", b"{}")
+    done = prune(store, session="s")
+    assert (done.runs, done.kept) == ([old], [])
+    assert done.bytes > 1400
+    report = verify_store(store)
+    assert (report.breaks, report.runs, report.pruned) == ([], 2, 1)
+    assert verify(store, kept) is None
+    assert store.load_session("s") is None
+    assert len(list(export(store))) > 10
+    with Raw(postgres_url) as raw:
+        left = raw.connection.execute("SELECT body FROM messages ORDER BY body").fetchall()
+        assert len(left) == 2
+        assert raw.connection.execute("SELECT count(*) FROM artifact_contents").fetchall() == [(1,)]
 
 
 def test_a_large_text_is_found_to_its_end(store: Store) -> None:

@@ -185,6 +185,12 @@ def test_what_names_no_store_is_refused_with_the_forms_that_do(url: str) -> None
         open_store(url) if url else open_store("://")
 
 
+def test_no_error_shows_a_password() -> None:
+    with pytest.raises(ConfigurationError, match=r"mysql://me:\.\.\.@host/db") as refused:
+        open_store("mysql://me:geheim@host/db")
+    assert "geheim" not in str(refused.value)
+
+
 @pytest.mark.parametrize("option", ["synchronous=off", "timeout=soon", "mode=ro"])
 def test_unknown_options_are_refused(option: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=option):

@@ -55,6 +55,11 @@ def primary_code(error: sqlite3.Error) -> int:
 
 def as_store_error(error: sqlite3.Error, url: str) -> StoreError:
     what, hint = _ADVICE.get(primary_code(error), ("failed", None))
+    if "no such module: fts5" in str(error):
+        what, hint = (
+            "cannot be made: this Python's SQLite has no full text search",
+            "use a Python whose SQLite has FTS5",
+        )
     return StoreError(f"the store {url!r} {what} (SQLite: {error})", hint=hint)
 
 

@@ -68,7 +68,7 @@ def _open(url: str, contents: Contents | None, memo: MemoElsewhere | None) -> St
         return SQLiteStore(url=url, contents=contents, memo=memo)
     place, _, options = rest.partition("?")
     if scheme != "sqlite" or len(place) < 2 or not place.startswith("/"):
-        raise ConfigurationError(f"{url!r} names no store", hint=f"write {_FORMS}")
+        raise ConfigurationError(f"{_shown(url)!r} names no store", hint=f"write {_FORMS}")
     full, timeout = _options(url, options)
     path = _without_tilde(Path(place[1:])).absolute()
     return SQLiteStore(path, url=url, full=full, timeout=timeout, contents=contents, memo=memo)
@@ -126,6 +126,11 @@ def _postgres_options(url: str) -> tuple[str, str, float]:
         else:
             others.append((name, value))
     return f"{place}?{urlencode(others)}" if others else place, schema, timeout
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    return re.sub(r"(?<=//)([^/@:]*):[^/@]*@", r"\1:...@", url)
 
 
 def _seconds(text: str) -> float | None:
