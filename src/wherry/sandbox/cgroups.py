@@ -29,11 +29,17 @@ class Group:
 
     folders: tuple[Path, ...]
 
-    def remove(self) -> None:
-        """Once its process has ended. What is left then goes with the launcher, or is swept by the next host."""
+    def remove(self) -> bool:
+        """Once its process has ended. False if it is still busy, as it may be for a moment."""
+        gone = True
         for folder in self.folders:
-            with contextlib.suppress(OSError):
+            try:
                 folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                gone = False
+        return gone
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class Zygote:
         self._wishes: collections.deque[Future[Link]] = collections.deque()
         self._links: dict[int, Link] = {}
         self._grouped: dict[int, cgroups.Group] = {}
+        self._ended: list[cgroups.Group] = []
         self._listeners: dict[int, tuple[Link, Meter | None]] = {}
         self._launcher: Launcher | None = None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -196,7 +197,8 @@ class Zygote:
     def _note_exit(self, pid: int, ended: Exit) -> None:
         link = self._links.pop(pid, None)
         if pid in self._grouped:
-            self._grouped.pop(pid).remove()
+            self._ended.append(self._grouped.pop(pid))
+        self._ended = [group for group in self._ended if not group.remove()]
         if link is not None and not link.exit.done():
             link.exit.set_result(ended)
         if link is not None and link in self._reserve:
@@ -219,5 +221,7 @@ class Zygote:
                 self._poll.unregister(self._launcher)
             launcher, self._launcher = self._launcher, None
             launcher.stop()
-        while self._grouped:
-            self._grouped.popitem()[1].remove()
+        for group in [*self._ended, *self._grouped.values()]:
+            group.remove()  # most went with the launcher
+        self._ended.clear()
+        self._grouped.clear()

@@ -45,17 +45,6 @@ def remove_tree(folder: str) -> None:
         os.close(handle)
 
 
-def remove_groups(prefixes: tuple[str, ...]) -> None:
-    """Remove the control groups whose paths begin so; one with a process in it stays."""
-    for prefix in prefixes:
-        above, start = os.path.split(prefix)
-        with contextlib.suppress(OSError):
-            for name in os.listdir(above):
-                if name.startswith(start):
-                    with contextlib.suppress(OSError):
-                        os.rmdir(os.path.join(above, name))
-
-
 def _enter(handle: int, name: str) -> int | None:
     with contextlib.suppress(OSError):
         os.chmod(name, 0o700, dir_fd=handle)  # `mkdir(mode=0)` is anybody's right

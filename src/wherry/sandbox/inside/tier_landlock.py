@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import struct
 from typing import NoReturn
 
 from . import kernel, landlock, root
 from .config import JailConfig
-from .removal import remove_groups, remove_tree
+from .keeper import LeftGroups, end_with_host, wait_for_all
+from .removal import remove_tree
 
 _NEEDED_ABI = 4
 """The first that covers TCP. Below 3 files could be truncated, below 2 moved."""
@@ -133,20 +133,10 @@ def _leave_a_janitor(control: socket.socket, config: JailConfig) -> int:
 
 
 def _clear_up(orders: int, child: int, config: JailConfig) -> NoReturn:
-    def end(*_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-
-    host = os.getppid()
-    signal.signal(signal.SIGTERM, end)
-    kernel.prctl("parent death signal", kernel.PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != host:
-        end()
+    end_with_host(child)
     while order := os.read(orders, _FOLDER.size):
         remove_tree(f"{config.scratch}/{_FOLDER.unpack(order)[0]}")
-    with contextlib.suppress(ChildProcessError):
-        while True:  # the launcher, then the sessions that outlived it for a moment
-            os.wait()
+    wait_for_all()
     remove_tree(config.scratch)
-    remove_groups(config.groups)
+    LeftGroups(config.groups).remove()
     os._exit(0)

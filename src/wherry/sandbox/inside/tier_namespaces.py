@@ -13,7 +13,7 @@ import socket
 from . import kernel, root
 from .config import JailConfig
 from .control import send
-from .removal import remove_groups
+from .keeper import LeftGroups, end_with_host, wait_for_all
 
 INSIDE_ID = 1000
 """The user and group that a session sees itself as."""
@@ -89,12 +89,15 @@ def _enter(control: socket.socket, config: JailConfig) -> int:
     host_name = 0 if "host-name" in config.without else kernel.CLONE_NEWUTS
     # The last hides what no /proc and no /sys hide already, for nothing: it is the one layer that no test can show.
     kernel.unshare(names | host_name | network | kernel.CLONE_NEWCGROUP)
+    groups = LeftGroups(config.groups)
     child = os.fork()  # the first child is process 1 of the new pid namespace: with it dies everything inside
     if child:
         control.close()
-        os.waitpid(child, 0)
-        remove_groups(config.groups)
+        end_with_host(child)
+        wait_for_all()
+        groups.remove()
         os._exit(0)
+    groups.close()
     # Without asking who the parent is: its id is in another namespace. Should it be dead, so is the control socket.
     kernel.prctl("parent death signal", kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     if host_name:
