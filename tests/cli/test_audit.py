@@ -9,6 +9,8 @@ from pathlib import Path
 from tests.cli.command import Command
 from tests.cli.test_commands import ran
 
+from wherry.messages import canonical, digest
+
 
 def database(wherry: Command) -> Path:
     (found,) = wherry.folder.rglob("*.db")
@@ -59,3 +61,17 @@ def test_old_runs_are_pruned_and_still_verify(wherry: Command) -> None:
     assert (done.returncode, "2 of them pruned" in done.stdout) == (0, True)
     shown = wherry("show", run_id)
     assert (shown.returncode, "removed by pruning" in shown.stderr) == (1, True)
+
+
+def test_what_the_model_saw_is_shown(wherry: Command) -> None:
+    run_id = ran(wherry, "agents.py:crew")
+    done = wherry("show", run_id, "--request", "1")
+    assert done.returncode == 0, done.stderr
+    assert "--- 1 system, " in done.stdout
+    assert "Add one and two." in done.stdout
+    lines = [json.loads(line) for line in wherry("show", run_id, "--request", "1", "--json").stdout.splitlines()]
+    messages = [line for line in lines if line["type"] == "message"]
+    assert [line["message"]["role"] for line in messages] == ["system", "user"]
+    assert all(digest(canonical(line["message"])) == line["digest"] for line in messages)
+    missing = wherry("show", run_id, "--request", "99")
+    assert (missing.returncode, "no request 99" in missing.stderr) == (1, True)

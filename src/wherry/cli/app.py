@@ -128,12 +128,19 @@ def runs(
 def show(
     context: typer.Context,
     run_id: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")],
+    request: Annotated[
+        int | None, typer.Option("--request", min=1, metavar="N", help="What the model saw in its N-th request.")
+    ] = None,
     as_json: Json = False,
     store: StoreUrl = None,
 ) -> None:
     """Show a run again, as it was shown when it happened."""
 
     def body() -> Exit:
+        if request is not None:
+            from wherry.cli.requests import show_request
+
+            return show_request(run_id, request, as_json=as_json)
         from wherry.cli.history import show_run
 
         return show_run(run_id, as_json=as_json)
