@@ -217,7 +217,7 @@ def test_lies_about_usage(server: PlaybackServer) -> None:
 
 
 def test_a_prompt_that_was_cut_is_told_of(server: PlaybackServer) -> None:
-    server.play(completion("whole", usage={"prompt_tokens": 40, "completion_tokens": 3}))
+    server.play(completion("whole", usage={"prompt_tokens": 5, "completion_tokens": 3}))
     outcome = Outcome(server, counter="o200k")
     assert outcome.finished["output"] == "whole"
     assert [warning.split(":")[0] for warning in outcome.warnings] == ["SilentTruncation"]

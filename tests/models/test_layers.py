@@ -426,7 +426,7 @@ def test_no_key_is_written_down_anywhere(server: PlaybackServer, caplog: pytest.
     agent = ToolCallingAgent(model=model, store=store)
     caplog.set_level(logging.DEBUG, "wherry")
     with pytest.raises(ModelError) as caught:
-        agent.run("go")
+        anyio.run(agent.arun, "go")  # the model's connections are closed with the loop
     assert caught.value.run_id is not None
     written = [
         repr(ring),

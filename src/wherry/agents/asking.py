@@ -242,8 +242,9 @@ class _Question:
         trouble.waited += decision.wait
         if decision.wait > 0:
             await self.policy.sleep(decision.wait)
-        if decision.check_health and not await self._healthy(model, trouble):
-            self.tried.append(f"its server was not healthy again within {self._health_seconds(trouble):.0f} s")
+        given = self._health_seconds(error, backend)
+        if decision.check_health and not await self._healthy(model, trouble, given):
+            self.tried.append(f"its server was not healthy again within {given:.0f} s")
             if not self._turned_elsewhere(call, model):
                 raise self._explained(error)
 
@@ -310,12 +311,11 @@ class _Question:
         self.trouble = None
         return True
 
-    async def _healthy(self, model: Model, trouble: Trouble) -> bool:
+    async def _healthy(self, model: Model, trouble: Trouble, seconds: float) -> bool:
         """Wait until the server is up again; whether it came up in time. One that cannot be asked counts as up."""
         ask = getattr(model, "healthy", None)
         if ask is None:
             return True
-        seconds = self._health_seconds(trouble)
         began = self.policy.clock()
         pause = self.policy.first_wait
         while not await ask():
@@ -327,9 +327,14 @@ class _Question:
             pause = min(pause * 1.5, 5.0)
         return True
 
-    def _health_seconds(self, trouble: Trouble) -> float:
-        left = _seconds_left() if trouble.seconds_left is not None else None
-        return self.policy.health if left is None else max(0.0, min(self.policy.health, left))
+    def _health_seconds(self, error: ModelError, backend: Backend) -> float:
+        """How long the server is given. One that nobody has met yet may be a wrong address: that is told soon."""
+        never_there = (
+            not backend.met and error.kind == FailureKind.ConnectionLost and "no server answers" in error.message
+        )
+        seconds = self.policy.first_contact if never_there else self.policy.health
+        left = _seconds_left()
+        return seconds if left is None else max(0.0, min(seconds, left))
 
     def _explained(self, error: WherryError) -> WherryError:
         fitted = self.fitted

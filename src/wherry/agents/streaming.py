@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 from wherry.errors import ModelError
 from wherry.models import FailureKind, Model, ModelReply, ModelRequest
+from wherry.models.call import deltas_of
 
 _wanted: ContextVar[bool] = ContextVar("wherry_streaming", default=False)
 
@@ -34,11 +35,12 @@ async def streamed(model: Model, request: ModelRequest, tell: Callable[[str], No
         ModelError: The stream failed, or ended without a whole reply.
     """
     reply: ModelReply | None = None
-    async for delta in model.stream(request):
-        if delta.text:
-            tell(delta.text)
-        if delta.reply is not None:
-            reply = delta.reply
+    async with deltas_of(model, request) as deltas:
+        async for delta in deltas:
+            if delta.text:
+                tell(delta.text)
+            if delta.reply is not None:
+                reply = delta.reply
     if reply is None:
         raise ModelError(
             f"the stream of {model.profile.name} ended without a whole reply", kind=FailureKind.ConnectionLost

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.errors import ConfigurationError
 from wherry.messages import ToolCall, Usage, canonical, digest, parse
-from wherry.models.call import Call, store_for
+from wherry.models.call import Call, deltas_of, store_for
 from wherry.models.protocol import Model, ModelDelta, ModelProfile, ModelReply, ModelRequest, Prepared
 from wherry.models.resolve import model_from
 
@@ -69,10 +69,11 @@ class Cached:
             yield ModelDelta(kept.text)
             yield ModelDelta(reply=kept)
             return
-        async for delta in self._model.stream(request):
-            if delta.reply is not None:
-                self._keep(key, delta.reply)  # only a whole stream ends with a reply
-            yield delta
+        async with deltas_of(self._model, request) as deltas:
+            async for delta in deltas:
+                if delta.reply is not None:
+                    self._keep(key, delta.reply)  # only a whole stream ends with a reply
+                yield delta
 
     def _key(self, request: ModelRequest) -> str:
         profile = self._model.profile

@@ -7,14 +7,15 @@ around its requests; a model that is used by itself has none.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from wherry.models.protocol import Model
+from wherry.models.protocol import Model, ModelDelta, ModelRequest
 
 if TYPE_CHECKING:
     from wherry.store import Store
@@ -113,6 +114,19 @@ def _usual_store(process: int) -> Store:
     from wherry.store import open_store
 
     return open_store()
+
+
+@asynccontextmanager
+async def deltas_of(model: Model, request: ModelRequest) -> AsyncGenerator[AsyncIterator[ModelDelta]]:
+    """A model's stream, closed at the end of the block: one that is left early must not keep its connection."""
+    stream = model.stream(request)
+    try:
+        yield stream
+    finally:
+        # A model of a user's may give any iterator; what `async def` with `yield` makes can be closed.
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def target(model: Model, call: Call | None = None) -> Model:

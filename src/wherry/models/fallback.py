@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from wherry.errors import ConfigurationError, WherryError
-from wherry.models.call import Call, current_call, target
+from wherry.models.call import Call, current_call, deltas_of, target
 from wherry.models.failure_kind import FailureKind
 from wherry.models.failures import Failure
 from wherry.models.protocol import Model, ModelDelta, ModelProfile, ModelReply, ModelRequest, Prepared
@@ -119,7 +118,7 @@ class Fallback:
         while True:
             model = self._models[position] if call is not None else await self._ready(position)
             try:
-                async with aclosing(cast("AsyncGenerator[ModelDelta]", model.stream(request))) as deltas:
+                async with deltas_of(model, request) as deltas:
                     async for delta in deltas:
                         begun = True
                         yield delta

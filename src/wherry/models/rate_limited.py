@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from wherry.errors import ConfigurationError, ContextBudgetError
 from wherry.messages import canonical
-from wherry.models.call import Call, current_call, store_for
+from wherry.models.call import Call, current_call, deltas_of, store_for
 from wherry.models.gate import Gate
 from wherry.models.protocol import Model, ModelDelta, ModelProfile, ModelReply, ModelRequest, Prepared
 from wherry.models.resolve import model_from
@@ -96,8 +96,8 @@ class RateLimited:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelDelta]:
         """As `complete`, in pieces."""
-        async with self._admitted(request) as settle:
-            async for delta in self._model.stream(request):
+        async with self._admitted(request) as settle, deltas_of(self._model, request) as deltas:
+            async for delta in deltas:
                 if delta.reply is not None:
                     settle(delta.reply)
                 yield delta

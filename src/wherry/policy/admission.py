@@ -27,6 +27,8 @@ class Backend:
         """What has to be passed by every request."""
         self.limit: int | None = None
         """The largest request in tokens that the server says it takes, once it has said so."""
+        self.met = False
+        """Whether it has ever answered."""
         self._lock = threading.Lock()
         self._full_flight = tokens_in_flight
         self._full_window = 0
@@ -68,6 +70,7 @@ class Backend:
 
     def answered(self) -> None:
         """The server gave an answer: it may be asked a little more again."""
+        self.met = True
         if self._window is None:
             return
         with self._lock:

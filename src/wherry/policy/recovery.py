@@ -82,6 +82,8 @@ class Recovery:
     """Seconds that all waits for one question may take together, where the run has no time limit that says so."""
     health: float = 120.0
     """Seconds that a server is given to come up again."""
+    first_contact: float = 5.0
+    """The same for one that has never been there: the address may be wrong."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
 

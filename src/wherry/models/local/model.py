@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.errors import ConfigurationError, MissingExtra, ModelError, ModelNotConfigured, WherryError
 from wherry.messages import canonical, digest
+from wherry.models.call import deltas_of
 from wherry.models.families import family_of
 from wherry.models.local.catalogue import catalogue, choose, entry, free_memory, gigabytes
 from wherry.models.local.catalogue import path as path_of
@@ -168,8 +169,8 @@ class LocalModel:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelDelta]:
         """The reply in pieces; the last delta has the whole. Tool calls come whole, with the last."""
-        async with self._connected(request) as (client, sent):
-            async for delta in client.stream(sent):
+        async with self._connected(request) as (client, sent), deltas_of(client, sent) as deltas:
+            async for delta in deltas:
                 if delta.reply is not None:
                     yield ModelDelta(reply=self._finished(request, delta.reply))
                 elif not request.tools:
