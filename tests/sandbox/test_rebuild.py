@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.errors import RebuildError, SandboxUnavailable
+from wherry.errors import ConfigurationError, RebuildError, SandboxUnavailable
 from wherry.sandbox import (
     Answers,
     Conditions,
@@ -136,6 +136,24 @@ async def test_another_interpreter_gives_the_same(session: Session) -> None:
     await rebuild(elsewhere, first.recorded, bind=bind)
     assert await values(elsewhere, ["order", "first"]) == await values(session, ["order", "first"])
     await elsewhere.close()
+
+
+@pytest.mark.parametrize("tier", ["landlock", "unsafe", pytest.param("wasm", marks=pytest.mark.slow)])
+async def test_every_tier_makes_a_session_again(tier: str) -> None:
+    try:
+        sandbox = get_sandbox(tier, limits=SandboxLimits(wall_seconds=5))
+    except (SandboxUnavailable, ConfigurationError) as error:
+        pytest.skip(error.message)
+    one, two = await sandbox.open(tools=["echo"]), await sandbox.open(tools=["echo"])
+    first = Recorder(one)
+    code = "import random, datetime, uuid\nkept = [echo(1), random.random(), datetime.datetime.now(), uuid.uuid4()]"
+    done = await first.run(f"{code}\norder = list({{str(n) for n in range(50)}})\nopen('file', 'w').write(repr(kept))")
+    assert done.ok, done.error
+    await rebuild(two, first.recorded, bind=bind)
+    assert await values(two, ["kept", "order"]) == await values(one, ["kept", "order"])
+    assert (await two.collect_files()).files == (await one.collect_files()).files
+    for session in (one, two):
+        await session.close()
 
 
 async def test_a_repetition_does_not_wait(session: Session, other: Session) -> None:

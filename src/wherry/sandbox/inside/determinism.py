@@ -202,10 +202,6 @@ def _wrap_datetime(now: Callable[[], int]) -> None:
     A class of our own in its place would not be the one that C code makes, so the method is put into the class's own
     dictionary. `date.today` and `datetime.today` ask `time.time`.
     """
-    try:
-        from ctypes import py_object, pythonapi
-    except ImportError:  # not to be had in WebAssembly
-        return
 
     def at(cls: Any, zone: datetime.tzinfo | None) -> Any:
         seconds, rest = divmod(now(), _NANO)
@@ -221,4 +217,8 @@ def _wrap_datetime(now: Callable[[], int]) -> None:
     for name, function in (("now", current), ("utcnow", universal)):
         function.__name__, function.__qualname__ = name, f"datetime.{name}"
         methods[name] = classmethod(function)
+    try:
+        from ctypes import py_object, pythonapi
+    except ImportError:  # in WebAssembly; there nobody has looked the methods up before, so none is remembered
+        return
     pythonapi.PyType_Modified(py_object(datetime.datetime))
