@@ -62,12 +62,13 @@ def attempt(action):
         return type(error).__name__
 
 def names():
-    return [name for _, name in socket.if_nameindex()]
+    return [line.split(":")[0].strip() for line in open("/proc/self/net/dev") if ":" in line]
 
 def many():
     open_files = [open(f"f{n}", "w") for n in range(60)]
 
-[os.getuid(), attempt(lambda: open("/x", "w")), attempt(lambda: os.setuid(0)), attempt(names),
+[os.getuid(), attempt(lambda: open("/x", "w")), attempt(lambda: os.setuid(0)), attempt(os.fork),
+ attempt(lambda: socket.socket(40, socket.SOCK_STREAM)), attempt(names),
  attempt(lambda: socket.create_connection(("8.8.8.8", 53), 1)), attempt(many),
  attempt(lambda: open("large", "wb").write(bytes(20 << 20))), attempt(lambda: bytearray(400 << 20)),
  dict(os.environ).keys() >= {"PATH"}, attempt(lambda: open("/wherry/inside/x", "w"))]
@@ -77,7 +78,9 @@ def many():
     assert host.value == [
         65534,
         "OSError",
-        "PermissionError",
+        "OSError",
+        "OSError",
+        "OSError",
         "did: ['lo']",
         "OSError",
         "OSError",

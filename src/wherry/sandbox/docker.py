@@ -29,6 +29,7 @@ from .inside.bare import Options
 from .launch import INSIDE
 from .limits import MIB, SandboxLimits
 from .packages import PackageSet
+from .seccomp import compile_filter
 
 IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 """What `sandbox="docker"` runs in: the Python of this process, since package sets fit one version only."""
@@ -49,6 +50,7 @@ class DockerSandbox(ChildSandbox):
         SandboxUnavailable: there is no engine, it does not answer, or it has no such image.
         """
         self._engine = _find_engine()
+        compile_filter(namespaces=True)  # said here if it cannot be, not at the first session
         self._begin = functools.partial(_start, self._engine, image, limits, packages)
         super().__init__("docker", limits, self._begin)
         _require_image(self._engine, image)
@@ -235,6 +237,7 @@ def _command(engine: str, name: str, image: str, limits: SandboxLimits, packages
 def _findings(
     link: ContainerLink, limits: SandboxLimits, packages: PackageSet | None, complaints: IO[bytes]
 ) -> dict[str, Any]:  # Any: JSON, from before any snippet
+    program = compile_filter(namespaces=True)
     options = Options(
         memory_bytes=limits.memory_bytes,
         cpu_seconds=limits.cpu_seconds,
@@ -243,6 +246,8 @@ def _findings(
         stdout_bytes=limits.stdout_bytes,
         packages="/packages" if packages else "",
         modules=packages.modules if packages else (),
+        program=program.code.hex(),
+        seccomp=program.numbers["seccomp"],
     )
     told = greet(link, options.encode() + b"\n", complaints, seconds=_START_SECONDS)
     try:
@@ -258,6 +263,7 @@ def _verify(found: Mapping[str, Any], limits: SandboxLimits, packages: PackageSe
         "a user other than root": found["uid"] != 0,
         "no capabilities": found["capabilities"] == 0,
         "no-new-privileges": found["no_new_privileges"],
+        "the system call filter": found["filtered"],
         f"no network (there is {', '.join(found['network'])})": not found["network"],
         "a read-only root": found["read_only"],
         "a work folder of its own": found["own_folder"],

@@ -28,6 +28,10 @@ class Options:
     packages: str = ""
     """A folder that is importable, beside the standard library."""
     modules: tuple[str, ...] = ()
+    program: str = ""
+    """A seccomp program in hexadecimal, for a container."""
+    seccomp: int = -1
+    """The number of the call that installs it."""
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode("ascii")
