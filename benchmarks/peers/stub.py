@@ -34,6 +34,8 @@ class Report:
     largest_tokens: int = 0
     over_window: int = 0
     """Requests of more tokens than the window has."""
+    talk_tokens: int = 0
+    """Tokens of the conversation's own requests."""
     cached: float = 0.0
     """Tokens that stand in a beginning that is byte for byte that of the request before."""
     quiet_tokens: int = 0
@@ -90,6 +92,7 @@ class Stub:
         if not conversation:
             report.without_tools += 1
             return tokens
+        report.talk_tokens += tokens
         data = text.encode("utf-8", "surrogatepass")
         same = common(self.before, data)
         cached = tokens * same / len(data)

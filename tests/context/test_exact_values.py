@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 
 from wherry.context.counting import TokenCounter
 from wherry.context.exact_values import exact_sentences, is_exact
+from wherry.context.facts import FactWriter
 from wherry.context.groups import Entry, Group
 from wherry.context.summary import Summary
 from wherry.messages import Message
+from wherry.models import ModelReply, ModelRequest
 from wherry.models.protocol import ModelProfile
+
+PROFILE = ModelProfile("m", counter="qwen")
 
 
 def folded(*texts: str) -> list[Group]:
@@ -79,12 +83,30 @@ def test_no_text_takes_long(text: str) -> None:
 
 @pytest.mark.anyio
 async def test_they_stand_in_the_extract_and_outlive_later_heads() -> None:
-    summary = Summary(
-        TokenCounter.for_profile(ModelProfile("m", counter="qwen")), task="", control_tokens=(), writer=None
-    )
+    summary = Summary(TokenCounter.for_profile(PROFILE), task="", control_tokens=(), writer=None)
     await summary.fold(folded("It rained. The code of the door is 88-41-A. It was late.", *["It rained."] * 5), 256)
     for _ in range(8):
         await summary.fold(folded(*["People talked for a while about nothing that matters."] * 6), 256)
     message = summary.message(256)
     assert message is not None
     assert "88-41-A" in message.content
+
+
+@pytest.mark.anyio
+async def test_a_summary_does_not_say_the_task_again_nor_the_same_twice() -> None:
+    task = "Prepare the loading of the Petrel."
+
+    async def say(_: ModelRequest) -> ModelReply:
+        return ModelReply(f'{{"facts": [{{"about": "Bo", "fact": "is ill"}}], "decisions": [], "open": ["{task}"]}}')
+
+    async def ready() -> tuple[ModelProfile, int]:
+        return PROFILE, 4_096
+
+    writer = FactWriter(say, ready=ready, task=task)
+    summary = Summary(TokenCounter.for_profile(PROFILE), task=task, control_tokens=(), writer=writer)
+    for _ in range(3):
+        assert await summary.fold(folded("Bo is ill today."), 512) == "summary"
+    message = summary.message(512)
+    assert message is not None
+    assert message.content.count("- Bo: is ill") == 1
+    assert task not in message.content

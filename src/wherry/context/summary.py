@@ -47,6 +47,8 @@ class Summary:
         self._counter = counter
         self._control_tokens = control_tokens
         self._extract = Extract(terms_of(task))
+        self._task = " ".join(task.split())
+        """Stands in the window anyway: small models note it as what is still open, each time."""
         self._writer = writer
         self._failures = 0
         self._lines: list[Line] = []
@@ -103,7 +105,9 @@ class Summary:
                 how = f"extract: {error}"
             else:
                 self._failures = 0
-                lines = [self._line(fact, is_exact(fact) or None) for fact in facts]
+                lines = [self._line(fact, is_exact(fact) or None) for fact in facts if not self._is_the_task(fact)]
+                known = {line.text for line in self._lines}
+                lines = [line for line in lines if line.text not in known]
                 return [*self._exact(groups, share, told="\n".join(facts)), *lines], "summary"
         exact = self._exact(groups, share * 4 // 5)
         told = "\n".join(line.text for line in exact)
@@ -116,6 +120,9 @@ class Summary:
             if not (told and named and (values := values_of(text)) and all(value in told for value in values))
         ]
         return [*exact, *self._kept(lines, heads, named_share=1)], how
+
+    def _is_the_task(self, fact: str) -> bool:
+        return (fact.partition(": ")[2] or fact) in self._task
 
     def _exact(self, groups: Sequence[Group], room: int, *, told: str = "") -> list[Line]:
         """The sentences with exact values that were not told and are of no shape that the summary has already."""
