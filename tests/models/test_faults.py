@@ -228,3 +228,37 @@ def test_the_sdk_does_not_retry(server: PlaybackServer) -> None:
     outcome = Outcome(server)
     assert isinstance(outcome.error, ModelError)
     assert len(server.bodies) == 4, "one attempt and three further ones, all of the policy"
+
+
+# ---- health, and how much a server takes
+
+
+@pytest.mark.parametrize(
+    ("health", "models", "healthy"),
+    [
+        (Answer({"status": "ok"}), None, True),
+        (Answer("", media_type="text/plain"), None, True),
+        (Answer({"error": {"message": "Loading model"}}, 503), Answer({"data": []}), False),
+        (None, Answer({"data": []}), True),
+        (None, Answer({"error": "who are you?"}, 401), True),
+        (None, None, True),
+        (None, Answer("", 502), False),
+    ],
+)
+def test_health(server: PlaybackServer, health: Answer | None, models: Answer | None, healthy: bool) -> None:
+    pages = {"/health": health, "/v1/models": models}
+    server.pages.update({path: page for path, page in pages.items() if page is not None})
+    assert anyio.run(OpenAIModel("m", base_url=server.url).healthy) is healthy
+
+
+def test_nobody_there_is_not_healthy() -> None:
+    with PlaybackServer() as server:
+        model = OpenAIModel("m", base_url=server.url)
+    assert anyio.run(model.healthy) is False
+
+
+def test_how_much_a_llama_cpp_server_takes_is_asked_of_it(server: PlaybackServer) -> None:
+    server.pages["/v1/models"] = Answer({"data": [{"id": "m", "owned_by": "llamacpp"}]})
+    server.pages["/props"] = Answer({"default_generation_settings": {"n_ctx": 2048}, "total_slots": 3})
+    profile = anyio.run(OpenAIModel("m", base_url=server.url).prepare)
+    assert (profile.window, profile.slots, profile.tokens_in_flight) == (2048, 3, 6144)

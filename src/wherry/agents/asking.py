@@ -228,6 +228,7 @@ class _Question:
             self._record_failure(error, None, None)
             raise error
         failure = Failure.of(error)
+        error.kind = failure.kind  # of one that was raised with words alone, what they mean
         trouble = self._troubled(error, failure)
         decision = self.policy.decide(failure, trouble)
         decision = self._prepared(decision, failure, backend, trouble)

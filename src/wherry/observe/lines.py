@@ -106,7 +106,22 @@ def _model_replied(payload: Payload, _agent: str) -> list[Line]:
 
 
 def _model_failed(payload: Payload, _agent: str) -> list[Line]:
-    return [[("  ! the model failed: ", "red"), (one_line(f"{payload['kind']}: {payload['message']}", 400), "red")]]
+    said = one_line(f"{payload['kind']}: {payload['message']}", 400)
+    act = _ACTS.get(str(payload.get("act")))  # journals of earlier versions do not say
+    if act is None:
+        return [[("  ! the model failed: ", "red"), (said, "red")]]
+    wait = payload.get("wait")
+    after = f" in {seconds(wait)}" if isinstance(wait, int | float) else ""
+    return [[("  ! the model failed: ", "yellow"), (said, "yellow")], [("    ", ""), (f"{act}{after}", "dim")]]
+
+
+_ACTS: Mapping[str, str] = {
+    "shrink": "compacting, and asking again",
+    "halve": "halving the window, and asking again",
+    "wait": "asking again",
+    "retry": "asking again",
+    "next_key": "asking with another key",
+}
 
 
 def _tool_called(payload: Payload, _agent: str) -> list[Line]:
