@@ -18,14 +18,16 @@ import sys
 import sysconfig
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import Distribution, distributions
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wherry.errors import SandboxUnavailable
 
 from .installers import Progress, choose
 from .package_names import Requirement, normal, requirements
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 _FORMAT = 1
 _NO_MODULES = frozenset(
@@ -165,6 +167,8 @@ def _open_to_read(folder: Path) -> None:
 
 
 def _describe(site: Path, wanted: Sequence[Requirement]) -> PackageSet:
+    from importlib.metadata import distributions  # with all of email: for those who build a set
+
     found = {normal(d.name): d for d in distributions(path=[str(site)])}
     modules: list[str] = []
     for requirement in wanted:
