@@ -1,6 +1,7 @@
 """What the sandbox costs: `python benchmarks/sandbox.py`. Medians of five fresh processes.
 
-Processor time is of the host and everything inside together, wall time is what a caller waits.
+Processor time is of the host and everything inside together, wall time is what a caller waits. With `--peers`: beside
+CPython itself, wherry's other tiers and smolagents' interpreter, each in a process of its own; wall times.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from peers.run import HERE, PEERS, environment
 
 PROCESSES = 5
 SESSIONS = 40
@@ -99,7 +102,35 @@ async def measure() -> dict[str, float]:
     return results
 
 
+PEER_ROWS = (
+    ("CPython, no wall", ("cpython",)),
+    *((f"wherry, {tier}", ("wherry", tier)) for tier in ("namespaces", "landlock", "docker", "wasm", "monty")),
+    ("smolagents 1.26.0, local", ("smolagents",)),
+)
+
+
+def side_by_side() -> None:
+    plain: dict[str, float] = {}
+    print(f"{'':<26}{'first ms':>10}{'snippet ms':>12}{'tool ms':>10}{'sieve':>8}{'loops':>8}{'fib':>8}   (x CPython)")
+    for title, (script, *arguments) in PEER_ROWS:
+        peer = next((peer for peer in PEERS if peer.script == script), PEERS[0])
+        python = environment(peer) if script == "smolagents" else sys.executable
+        command = [python, str(HERE / f"code_on_{script}.py"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            print(f"{title:<26}  not here: {done.stderr.strip().splitlines()[-1][:90]}")
+            continue
+        found = json.loads(done.stdout)
+        plain = plain or found
+        times = [found[name] * 1e3 for name in ("first", "snippet", "tool")]
+        ratios = "".join(f"{found[name] / plain[name]:8.1f}" for name in ("sieve", "loops", "fib"))
+        print(f"{title:<26}{times[0]:10.1f}{times[1]:12.3f}{times[2]:10.3f}{ratios}")
+
+
 def main() -> None:
+    if "--peers" in sys.argv:
+        side_by_side()
+        return
     if "--once" in sys.argv:
         print(json.dumps(asyncio.run(measure())))
         return
