@@ -115,3 +115,17 @@ def test_concurrent_calls_take_replies_in_the_order_of_the_calls() -> None:
         return [reply.text for reply in await asyncio.gather(*[model.complete(request) for _ in range(50)])]
 
     assert anyio.run(many) == [str(n) for n in range(50)]
+
+
+def test_an_exception_at_the_end_stays() -> None:
+    gone = ModelError("gone", kind="ConnectionLost")
+    model = ScriptedModel(["hello", gone])
+
+    async def main() -> None:
+        await model.complete(ModelRequest([Message("user", "hi")]))
+        for _ in range(3):
+            with pytest.raises(ModelError) as caught:
+                await model.complete(ModelRequest([Message("user", "hi")]))
+            assert caught.value is gone
+
+    anyio.run(main)

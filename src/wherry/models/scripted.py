@@ -27,13 +27,16 @@ class ScriptedModel:
     `writes_summaries=True`: the extract stands for them, and no reply of the script is taken but by a step.
 
     Calls that run at the same time take replies in the order in which they were made. A reply that does not say what it
-    used has a `usage` of None.
+    used has a `usage` of None. An exception that is the script's last item is raised for every further call too: a
+    server that is down stays down, however often an agent tries.
     """
 
     def __init__(self, replies: Iterable[Scripted], **profile: Any) -> None:  # Any: the profile's fields
         if isinstance(replies, str):
             raise TypeError("replies is a str; give a list of replies: ScriptedModel(['...'])")
         self._replies = iter(replies)
+        self._down: BaseException | None = None
+        """The last item, while it is an exception."""
         self._profile = ModelProfile(profile.pop("name", "scripted"), **_defaults(profile))
         self.requests: list[ModelRequest] = []
         """Every request, in the order of the calls."""
@@ -47,12 +50,15 @@ class ScriptedModel:
         try:
             item = next(self._replies)
         except StopIteration:
+            if self._down is not None:
+                raise self._down from None
             raise ModelError(
                 f"the script of {self._profile.name!r} is used up: this is request {len(self.requests)}, "
                 f"and there were {len(self.requests) - 1} replies",
                 kind="BadRequest",  # so that nothing retries: there will never be more
                 hint="add a reply to the script, or a function as its last item to answer whatever comes",
             ) from None
+        self._down = item if isinstance(item, BaseException) else None
         return await _reply(item, request)
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[ModelDelta]:
