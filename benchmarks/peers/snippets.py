@@ -68,7 +68,7 @@ def measure(run: Callable[[str], object], *, started: float) -> None:
             before = time.perf_counter()
             try:
                 value = run(code)
-            except Exception:  # noqa: BLE001  # each interpreter has an error of its own for "too much"
+            except Exception:  # each interpreter has an error of its own for "too much"
                 break
             taken = time.perf_counter() - before
             best, spent = min(best, taken), spent + taken

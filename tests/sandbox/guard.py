@@ -256,6 +256,16 @@ async def settled(processes: Processes) -> set[int]:
     return left
 
 
+async def quiet(processes: Processes) -> None:
+    """Wait until what a case left is cleared up: in `landlock` that takes a moment, and is not the next one's."""
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:
+        before = processes.ticks()
+        await asyncio.sleep(0.03)
+        if processes.ticks() <= before:
+            return
+
+
 async def sweep(cases: list[dict[str, Any]], tier: str) -> None:
     from wherry.sandbox import SandboxLimits, get_sandbox
 
@@ -277,6 +287,7 @@ async def sweep(cases: list[dict[str, Any]], tier: str) -> None:
         if len(processes.all()) > standing:
             broken.append("no_leftover")
         print(json.dumps({"id": case["id"], "broken": broken}), flush=True)
+        await quiet(processes)
     victim.kill()
     await sandbox.close()
     processes.known = {os.getpid()}
