@@ -26,7 +26,7 @@ config = {
     ],
     "cache_seed": None,
 }
-assistant = AssistantAgent("helper", system_message=script.SYSTEM, llm_config=config)
+assistant = AssistantAgent("helper", system_message=script.SYSTEM, llm_config=config, max_consecutive_auto_reply=10**6)
 user = UserProxyAgent(
     "user",
     human_input_mode="NEVER",

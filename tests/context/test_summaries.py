@@ -76,7 +76,7 @@ async def asked(window: ContextWindow) -> Fitted:
 
 def first_numbers(request: ModelRequest) -> str:
     """A good writer: one fact for each row that it is asked about."""
-    text = request.messages[1].content
+    text = request.messages[-1].content
     numbers = [word for word in text.replace(":", " ").split() if word.isdigit() and len(word) == 4]
     return facts(*(f"row number {number}" for number in dict.fromkeys(numbers)))
 
