@@ -46,8 +46,11 @@ format: $(VENV)/.dev  ## mend what the linter can mend, then format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev  ## print the numbers of benchmarks/ (local_model.py runs for long: call it by hand)
-	@for file in $(filter-out benchmarks/local_model.py,$(wildcard benchmarks/*.py)); do \
+# On a real model they run for long: these are called by hand.
+SLOW_BENCHMARKS := benchmarks/local_model.py benchmarks/facts.py benchmarks/hysteresis.py
+
+bench: $(VENV)/.dev  ## print the numbers of benchmarks/, but for those on a real model
+	@for file in $(filter-out $(SLOW_BENCHMARKS),$(wildcard benchmarks/*.py)); do \
 		echo "== $$file"; $(BIN)/python $$file || exit 1; done
 	@echo "== 5,000 random conversations against the context bound"; $(BIN)/python -m pytest -m bench tests/context
 

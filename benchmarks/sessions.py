@@ -1,8 +1,8 @@
-"""A conversation of 100,000 turns over as many runs: memory, time per turn, and what the store grows by.
+"""A conversation over very many runs: memory, time per turn, and what the store grows by.
 
-    python benchmarks/sessions.py [--turns 100000] [--runs 3000]
+    python benchmarks/sessions.py [--turns 10000] [--runs 1000]
 
-The first part does what a run does with its session, 100,000 times: load the state, make a window of it, make a
+The first part does what a run does with its session, again and again: load the state, make a window of it, make a
 request, take in the answer, save the state. The second is whole runs of an agent, with the journal of each on disk.
 """
 
@@ -97,6 +97,6 @@ async def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--turns", type=int, default=100_000)
-    parser.add_argument("--runs", type=int, default=3_000)
+    parser.add_argument("--turns", type=int, default=10_000)
+    parser.add_argument("--runs", type=int, default=1_000)
     anyio.run(main, parser.parse_args())
