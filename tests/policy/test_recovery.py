@@ -343,6 +343,7 @@ def test_the_error_carries_the_diagnosis() -> None:
     assert "tried: waited" in str(error)
     copy = pickle.loads(pickle.dumps(error))
     assert copy.diagnosis == error.diagnosis
+    assert str(team.fails("again")).count("tried:") == 1, "the same exception, raised again"
 
 
 def test_a_program_that_fails_is_no_server_that_fails() -> None:

@@ -43,9 +43,11 @@ def explained(
         "sizes": None if sizes is None else dict(sizes),
         "change": error.hint,
     }
+    message = str(error.args[0])  # as it was raised: the same exception may come out of several runs
     if sizes is not None and kind in (FailureKind.ContextOverflow, FailureKind.OutOfMemory):
         rows = "\n".join(f"  {name:<18}{tokens:>12,}" for name, tokens in sizes.items() if tokens)
-        error.message += f"\n{rows}"
+        message += f"\n{rows}"
     if tried:
-        error.message += f"\n  tried: {'; '.join(tried)}"
+        message += f"\n  tried: {'; '.join(tried)}"
+    error.message = message
     return error
