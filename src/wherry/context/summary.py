@@ -18,7 +18,8 @@ from wherry.context.facts import FactWriter, NoSummaryError
 from wherry.context.groups import Group
 from wherry.messages import JSON, Message
 
-_OPENING = "<wherry:summary>\nEarlier turns, shortened, oldest first; recall(query) finds what they said in full:"
+_OPENING = "<wherry:summary>\nEarlier turns, shortened, oldest first"
+_RECALL = "recall(query) finds what they said in full"
 _CLOSING = "</wherry:summary>"
 _MOST_FAILURES = 2
 """In a row; then the run's further summaries are extracts: a model that cannot do it costs time at every compaction."""
@@ -39,10 +40,17 @@ class Summary:
         task: What it names is kept longest.
         control_tokens: Escaped in every line.
         writer: Asks a model for the facts; None: the extract stands for it.
+        recall: Whether its reader has a tool of that name.
     """
 
     def __init__(
-        self, counter: TokenCounter, *, task: str, control_tokens: tuple[str, ...], writer: FactWriter | None
+        self,
+        counter: TokenCounter,
+        *,
+        task: str,
+        control_tokens: tuple[str, ...],
+        writer: FactWriter | None,
+        recall: bool = True,
     ) -> None:
         self._counter = counter
         self._control_tokens = control_tokens
@@ -53,7 +61,8 @@ class Summary:
         self._failures = 0
         self._lines: list[Line] = []
         self._left_out = 0
-        self._frame = counter.message(Message("user", f"{_OPENING}\n[10000 more lines left out]\n{_CLOSING}"))
+        self._opening = f"{_OPENING}; {_RECALL}:" if recall else f"{_OPENING}:"
+        self._frame = counter.message(Message("user", f"{self._opening}\n[10000 more lines left out]\n{_CLOSING}"))
 
     @property
     def _asking(self) -> FactWriter | None:
@@ -184,7 +193,7 @@ class Summary:
                 self._lines = self._kept(self._lines, room - self._frame)
             # The note stands last: it changes more often than the lines do.
             note = [f"[{self._left_out} more lines left out]"] if self._left_out else []
-            message = Message("user", "\n".join([_OPENING, *(line.text for line in self._lines), *note, _CLOSING]))
+            message = Message("user", "\n".join([self._opening, *(line.text for line in self._lines), *note, _CLOSING]))
             tokens = self._counter.message(message)
             if tokens <= cap:
                 return message

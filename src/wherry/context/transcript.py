@@ -211,7 +211,7 @@ class TranscriptReader:
             if self._summarize is not None:
                 writer = FactWriter(self._summarize, ready=self._ready, task=self._task)
             self._summary = Summary(
-                self._counter, task=self._task, control_tokens=self._profile.control_tokens, writer=writer
+                self._counter, task=self._task, control_tokens=self._profile.control_tokens, writer=writer, recall=False
             )
             if self._saved is not None:
                 state = parse(self._saved)
