@@ -20,8 +20,8 @@ from wherry.models.protocol import (
 
 if TYPE_CHECKING:
     from wherry.models.cached import Cached
-    from wherry.models.failure_kind import FailureKind
-    from wherry.models.failures import Failure, classify
+    from wherry.models.failure_kind import Failure, FailureKind
+    from wherry.models.failures import classify
     from wherry.models.fallback import Fallback
     from wherry.models.key_ring import KeyRing
     from wherry.models.litellm import LiteLLMModel
@@ -62,7 +62,7 @@ __all__ = [
 
 _HOMES = {
     "Cached": "cached",
-    "Failure": "failures",
+    "Failure": "failure_kind",
     "FailureKind": "failure_kind",
     "Fallback": "fallback",
     "FunctionModel": "scripted",

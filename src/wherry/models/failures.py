@@ -8,12 +8,9 @@ the messages and authentication are looked at first, then codes that a machine w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
-from wherry.errors import ModelError
 from wherry.models.failure_evidence import Evidence, gather
-from wherry.models.failure_kind import FailureKind
+from wherry.models.failure_kind import Failure, FailureKind
 from wherry.models.failure_numbers import asked_of_rate, token_counts, wait_seconds
 from wherry.models.failure_tables import (
     CODE_WORDS,
@@ -30,55 +27,6 @@ from wherry.models.failure_tables import (
 )
 
 __all__ = ["Failure", "FailureKind", "classify"]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A failure, understood."""
-
-    kind: FailureKind
-    limit: int | None = None
-    """Of an overflow: the tokens that fit, where the server said so."""
-    requested: int | None = None
-    """Of an overflow: the tokens that were asked for, prompt and output together."""
-    retry_after: float | None = None
-    """Seconds that the server asks to wait."""
-    detail: str = ""
-    """The server's own words, shortened."""
-    status: int | None = None
-    """The HTTP status, if it came so far."""
-
-    @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        """What an exception means that a model raised: a `ModelError` says it itself, as far as it knows."""
-        if not isinstance(error, ModelError):
-            return classify(error=error)
-        known = error.diagnosis or {}
-        kind = next((kind for kind in FailureKind if kind == error.kind), None)
-        if kind is None or (kind is FailureKind.ServerError and "kind" not in known):
-            # Raised with words alone, perhaps with somebody else's.
-            return classify(error=error.message)
-        if "kind" in known:
-            return cls(
-                kind,
-                _whole(known.get("limit")),
-                _whole(known.get("requested")),
-                known.get("retry_after"),
-                str(known.get("detail", error.message)),
-                _whole(known.get("status")),
-            )
-        said = gather(status=None, body=None, headers=None, error=error.message)
-        return _failure(kind, said)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "kind": str(self.kind),
-            "limit": self.limit,
-            "requested": self.requested,
-            "retry_after": self.retry_after,
-            "detail": self.detail,
-            "status": self.status,
-        }
 
 
 def classify(
@@ -100,6 +48,11 @@ def classify(
     """
     evidence = gather(status=status, body=body, headers=headers, error=error)
     return _failure(_kind(evidence), evidence)
+
+
+def classify_as(kind: FailureKind, text: str) -> Failure:
+    """The numbers of a failure whose kind is known, read out of its text."""
+    return _failure(kind, gather(status=None, body=None, headers=None, error=text))
 
 
 def _failure(kind: FailureKind, evidence: Evidence) -> Failure:
@@ -189,10 +142,6 @@ def _kind(evidence: Evidence) -> FailureKind:
 
 def _match(table: Texts, text: str) -> FailureKind | None:
     return next((kind for kind, pattern in table if pattern.search(text)), None)
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _shortened(text: str) -> str:

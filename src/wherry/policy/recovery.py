@@ -15,8 +15,7 @@ from contextvars import ContextVar
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Literal, assert_never
 
-from wherry.models.failure_kind import FailureKind
-from wherry.models.failures import Failure
+from wherry.models.failure_kind import Failure, FailureKind
 
 Act = Literal["shrink", "halve", "retry", "wait", "give_up"]
 
