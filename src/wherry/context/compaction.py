@@ -92,7 +92,8 @@ class Compaction:
         before = self._ledger.total()
         cap, low = summary_cap(room, self._ledger.pinned()), self._mark(self._budget.low_water, room)
         summary = self._turns.summary
-        rest = before - (0 if summary is None else self._ledger.cost(summary))
+        # Without what the last report took off: that is void as soon as anything before the end changes.
+        rest = before + self._ledger.surplus - (0 if summary is None else self._ledger.cost(summary))
         rest += self._counter.scaled(self._summary.most(self._raw(cap)))
         folded: list[Group] = []
         while rest > low and self._turns.foldable:

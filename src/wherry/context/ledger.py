@@ -103,6 +103,11 @@ class Ledger:
         return self.pinned() + self._settled + self.counter.scaled(self._raw) - self._surplus
 
     @property
+    def surplus(self) -> int:
+        """What the last report took off the counts of an unchanged beginning."""
+        return self._surplus
+
+    @property
     def settled(self) -> bool:
         """Whether anything is taken as the server counted it."""
         return self._settled > 0
