@@ -24,7 +24,6 @@ from wherry.journal import EventType
 from wherry.messages import Message, ToolSchema, canonical
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.sandbox import Conditions, Execution, Sandbox, Session, get_sandbox, importable, rebuild
-from wherry.sandbox.snippet import new_seed
 from wherry.sandbox.values import MAX_BYTES, Encoded, ValueTooLargeError, describe
 from wherry.tools import Tool, as_json, as_text
 
@@ -131,6 +130,8 @@ class CodeAgent(Agent):
 
     async def _execute(self, run: Run, code: str) -> tuple[Execution, str]:
         """Run a snippet; what became of it, and what the model sees of it."""
+        from wherry.sandbox.snippet import new_seed
+
         seed = new_seed()
         run.journal.record(EventType.CODE_STARTED, step=run.step, code=code, seed=seed)
         await run.journal.commit()

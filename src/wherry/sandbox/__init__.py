@@ -7,14 +7,20 @@ wire.
 
 from __future__ import annotations
 
-from .files import Collected, OutputFile
-from .frames import MAX_FRAME, FrameError
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .limits import SandboxLimits
-from .packages import PackageSet, package_set
-from .probe import TIERS, ProbeReport, TierReport, probe
 from .protocol import Conditions, Execution, ExecutionKind, Sandbox, Session, ToolHandler
-from .rebuild import Answers, Rebuilt, RecordedCall, RecordedSnippet, rebuild
 from .selection import NAMES, get_sandbox, importable
+
+if TYPE_CHECKING:
+    from .files import Collected, OutputFile
+    from .frames import MAX_FRAME, FrameError
+    from .packages import PackageSet, package_set
+    from .probe import ProbeReport, TierReport, probe
+    from .rebuild import Answers, Rebuilt, RecordedCall, RecordedSnippet, rebuild
+    from .tiers import TIERS
 
 __all__ = [
     "MAX_FRAME",
@@ -43,3 +49,35 @@ __all__ = [
     "probe",
     "rebuild",
 ]
+
+_HOMES = {
+    "Answers": "rebuild",
+    "Collected": "files",
+    "FrameError": "frames",
+    "MAX_FRAME": "frames",
+    "OutputFile": "files",
+    "PackageSet": "packages",
+    "ProbeReport": "probe",
+    "Rebuilt": "rebuild",
+    "RecordedCall": "rebuild",
+    "RecordedSnippet": "rebuild",
+    "TIERS": "tiers",
+    "TierReport": "probe",
+    "package_set": "packages",
+    "probe": "probe",
+    "rebuild": "rebuild",
+}
+"""What loads when it is first named."""
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

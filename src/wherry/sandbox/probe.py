@@ -13,10 +13,7 @@ from wherry.errors import SandboxError, SandboxUnavailable
 from .jail import JailSandbox, check_linux
 from .limits import SandboxLimits
 from .packages import PackageSet
-
-JAILS = ("namespaces", "landlock")
-"""In the order in which `auto` tries them."""
-TIERS = (*JAILS, "unsafe")
+from .tiers import JAILS, TIERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from wherry.errors import ConfigurationError
 
 from .limits import SandboxLimits
-from .package_names import requirements
-from .packages import package_set
-from .probe import JAILS, get_jail
 from .protocol import Sandbox
-from .unsafe import UnsafeSandbox
+from .tiers import JAILS
 
 NAMES = ("auto", *JAILS, "docker", "docker:IMAGE", "wasm", "monty", "unsafe")
 """What `sandbox=` may be."""
@@ -31,6 +28,9 @@ def get_sandbox(name: str = "auto", *, limits: SandboxLimits | None = None, pack
         MissingExtra: a tier of that name needs an extra that is not installed.
         ConfigurationError: no tier has that name, or a package cannot be had in it.
     """
+    # Each tier loads when it is first asked for: importing an agent's class should not load them all.
+    from .packages import package_set
+
     limits = limits or SandboxLimits()
     tier, _, image = name.partition(":")
     match tier:
@@ -47,8 +47,12 @@ def get_sandbox(name: str = "auto", *, limits: SandboxLimits | None = None, pack
 
             return docker_sandbox(image, limits, package_set(packages))
         case "unsafe" if not image:
+            from .unsafe import UnsafeSandbox
+
             return UnsafeSandbox(limits, packages=package_set(packages))
         case _ if name == "auto" or name in JAILS:
+            from .probe import get_jail
+
             return get_jail(name, limits, package_set(packages))
         case _:
             raise ConfigurationError(f"no sandbox tier is named {name!r}", hint=f"one of: {', '.join(NAMES)}")
@@ -64,6 +68,11 @@ def importable(sandbox: str | Sandbox, packages: Sequence[str]) -> tuple[str, ..
     Raises:
         ConfigurationError: packages were asked for of a sandbox object, which has what it has.
     """
+    if not packages:
+        return ()
+    from .package_names import requirements
+    from .packages import package_set
+
     wanted = requirements(packages)
     if not wanted:
         return ()
