@@ -29,6 +29,8 @@ from wherry.store import Store
 pytestmark = [pytest.mark.local_model, pytest.mark.anyio]
 
 WINDOW = 2_048
+STRANGERS = 3_072
+"""Where nothing is known of the vocabulary: the schemas of an agent's own tools alone are estimated at 1,700 tokens."""
 TO_THE_EDGE = ContextBudget(high_water=1.0, low_water=0.5, compaction="extract")
 """Requests grow until not one more token is sure to fit."""
 
@@ -87,16 +89,17 @@ def connect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connect]:
     folder = tmp_path_factory.mktemp("models")
     locals_: dict[str, LocalModel] = {}
 
-    def local(name: str) -> LocalModel:
-        if name not in locals_:
-            file = with_layers(_pulled(name), folder / f"{name}.gguf", 1)
-            locals_[name] = LocalModel(file, context=WINDOW, max_output=128, keep_prefixes=False)
-        return locals_[name]
+    def local(name: str, context: int = WINDOW) -> LocalModel:
+        key = f"{name}-{context}"
+        if key not in locals_:
+            file = with_layers(_pulled(name), folder / f"{key}.gguf", 1)
+            locals_[key] = LocalModel(file, context=context, max_output=128, keep_prefixes=False)
+        return locals_[key]
 
     async def connected(client: Client) -> LocalModel | OpenAIModel:
         if client == "embedded smollm":
             return local("smollm2-135m")
-        model = local("qwen2.5-coder-0.5b")
+        model = local("qwen2.5-coder-0.5b", STRANGERS if client == "stranger" else WINDOW)
         if client == "embedded qwen":
             return model
         return await as_a_strangers(model, "qwen2.5-coder" if client == "qwen by name" else "some-model")
@@ -129,7 +132,7 @@ class Asked:
     reported: int
 
 
-def asked(store: Store, run_id: str) -> list[Asked]:
+def asked(store: Store, run_id: str, window: int = STRANGERS) -> list[Asked]:
     """All requests of a run; fails where the server refused one or counted more than was said."""
     requests: list[Asked] = []
     counted = reserved = 0
@@ -141,7 +144,7 @@ def asked(store: Store, run_id: str) -> list[Asked]:
             requests.append(Asked(counted, reserved, event.payload["usage"]["input_tokens"]))
     for request in requests:
         assert 0 < request.reported <= request.counted, request
-        assert request.counted + request.reserved <= WINDOW, request
+        assert request.counted + request.reserved <= window, request
     return requests
 
 
@@ -184,7 +187,7 @@ async def test_a_tool_run_of_200_steps(client: Client, connect: Connect, store: 
     )
     result = await agent.arun("What are the values from k1 to k199?")
     assert (result.status, result.output, result.steps) == (RunStatus.COMPLETED, "done", 200)
-    requests = asked(store, result.run_id)
+    requests = asked(store, result.run_id, STRANGERS if client == "stranger" else WINDOW)
     assert len(requests) == 200
     assert compactions(store, result.run_id) >= 5
     # The room is used: a bound that is kept by sending next to nothing would prove little.
@@ -217,13 +220,13 @@ async def test_a_tool_result_of_5_mb(client: Client, kind: str, connect: Connect
     agent = ToolCallingAgent([fetch], model, store=store, context=TO_THE_EDGE)
     result = await agent.arun("What is in the file?")
     assert (result.output, result.steps) == ("done", 3)
-    requests = asked(store, result.run_id)
+    requests = asked(store, result.run_id, STRANGERS if client == "stranger" else WINDOW)
     assert requests[1].reported > requests[0].reported + 60, "nothing of the result was in the request"
 
 
 async def test_a_chat_of_100_turns_with_the_models_own_replies(store: Store) -> None:
     names = ["Ada", "Bo", "Cy", "Dee", "Eli"]
-    async with LocalModel(_pulled("smollm2-135m"), context=WINDOW, keep_prefixes=False) as model:
+    async with LocalModel(_pulled("smollm2-135m"), context=STRANGERS, keep_prefixes=False) as model:
         talker = await as_a_strangers(model, "some-model", stop=[".", "!", "\n"])
         budget = ContextBudget(reserve_output=12, high_water=1.0, compaction="extract")
         agent = ToolCallingAgent(model=talker, store=store, max_steps=1, context=budget)
@@ -233,7 +236,7 @@ async def test_a_chat_of_100_turns_with_the_models_own_replies(store: Store) -> 
             assert result.status in (RunStatus.COMPLETED, RunStatus.MAX_STEPS)
             requests += asked(store, result.run_id)
             folded += compactions(store, result.run_id)
-        assert talker.profile.window == WINDOW
+        assert talker.profile.window == STRANGERS
     assert len(requests) >= 100
     assert folded >= 1
     assert max(request.reported for request in requests) > 256
