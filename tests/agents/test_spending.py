@@ -8,7 +8,20 @@ from typing import Any
 import anyio
 import pytest
 
-from wherry import CodeAgent, FunctionModel, Limits, RunStatus, ScriptedModel, ToolCallingAgent, Usage, open_store, tool
+from wherry import (
+    Cached,
+    CodeAgent,
+    ContextBudget,
+    Fallback,
+    FunctionModel,
+    Limits,
+    RunStatus,
+    ScriptedModel,
+    ToolCallingAgent,
+    Usage,
+    open_store,
+    tool,
+)
 from wherry.agents import Agent
 from wherry.errors import ConfigurationError, ModelError
 from wherry.journal import EventType, read_events
@@ -119,7 +132,8 @@ def test_an_inner_limit_ends_the_inner_run_only(store: Store) -> None:
     model = ScriptedModel([calling("worker"), "done"])
     result = ToolCallingAgent(model=model, managed_agents=[worker], store=store).run("go")
     assert (result.status, result.output, result.usage.requests) == (RunStatus.COMPLETED, "done", 4)
-    assert "not finished: limit" in model.requests[-1].messages[-1].content
+    told = model.requests[-1].messages[-1].content
+    assert told == "[not finished: limit: the limit of 2 requests is reached]"
 
 
 def test_dollars_need_a_price(store: Store) -> None:
@@ -140,8 +154,6 @@ def test_dollars_are_counted_at_the_price_that_was_told(store: Store) -> None:
 
 
 def test_a_summary_counts_too(store: Store) -> None:
-    from wherry import ContextBudget
-
     wrote: list[ModelRequest] = []
 
     def write(request: ModelRequest) -> str:
@@ -208,3 +220,62 @@ def test_no_storm_of_agents_passes_a_limit(store: Store, seed: int) -> None:
     anyio.run(main)
     assert all(sent[run] <= most[run] for run in sent)
     assert any(sent[run] == most[run] for run in sent)
+
+
+@pytest.mark.parametrize("reply", [ModelReply(None), ModelReply("x", usage=Usage(1, None, 0, None))])  # pyright: ignore[reportArgumentType]
+def test_a_broken_reply_leaves_nothing_set_aside(store: Store, reply: ModelReply) -> None:
+    def worker(name: str) -> Agent:
+        model = FunctionModel(lambda request: reply if name == "w0" else "done")
+        return ToolCallingAgent(model=model, name=name, description="Works.")
+
+    workers = [worker(f"w{n}") for n in range(3)]
+    model = ScriptedModel([calling("w0", "w1", "w2"), "done"])
+    manager = ToolCallingAgent(model=model, managed_agents=workers, store=store, limits=Limits(requests=5))
+
+    async def main() -> None:
+        with anyio.fail_after(20):
+            try:
+                result = await manager.arun("go")
+            except Exception:
+                return
+            assert result.usage.requests <= 5
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("where", ["layer", "summarizer", "managed"])
+def test_dollars_need_the_price_of_every_model(store: Store, where: str) -> None:
+    priced = FunctionModel(lambda request: "done", price_key=Price(input=1, output=1))
+    unpriced = FunctionModel(lambda request: "done", price_key=None, name="nobody knows")
+    workers = [ToolCallingAgent(model=unpriced, name="w", description="Works.")] if where == "managed" else []
+    agent = ToolCallingAgent(
+        model=Cached(Fallback(priced, unpriced)) if where == "layer" else priced,
+        managed_agents=workers,
+        context=ContextBudget(summarizer=unpriced) if where == "summarizer" else None,
+        store=store,
+        limits=Limits(usd=1),
+    )
+    with pytest.raises(ConfigurationError, match="nobody knows"):
+        agent.run("go")
+
+
+def test_calls_of_tools_that_are_not_there_count(store: Store) -> None:
+    result = ToolCallingAgent(
+        model=FunctionModel(lambda request: calling("nothing")), store=store, limits=Limits(tool_calls=3)
+    ).run("go")
+    assert (result.status, result.usage.tool_calls) == (RunStatus.LIMIT, 3)
+
+
+def test_usage_below_nothing_gives_nothing_back(store: Store) -> None:
+    spent = Usage(1, -1000, 0, -1000)
+    model = FunctionModel(lambda request: calling("look", usage=spent))
+    result = ToolCallingAgent([look], model, store=store, limits=Limits(requests=3)).run("go")
+    assert (result.usage.input_tokens, result.usage.output_tokens) == (0, 0)
+
+
+def test_the_result_says_why_it_ended(store: Store) -> None:
+    model = FunctionModel(lambda request: calling("look"))
+    assert ToolCallingAgent([look], model, store=store, limits=Limits(requests=2)).run("x").reason == (
+        "the limit of 2 requests is reached"
+    )
+    assert ToolCallingAgent([look], model, store=store, max_steps=2).run("x").reason == "max_steps=2 is reached"

@@ -264,7 +264,7 @@ def test_the_summary_names_costs_and_run() -> None:
         console.summary()
     tail = output.getvalue()[len(TRANSCRIPT) :].splitlines()
     assert " ".join(tail[1].split()) == "agent model requests input cached output tool calls model s USD"
-    assert tail[3].split() == ["boss", "m", "2", "1,000", "400", "20", "1", "1.5", "0"]
+    assert tail[3].split() == ["boss", "m", "1", "1,000", "400", "20", "1", "1.5", "0"]
     assert tail[4].split() == ["helper", "m", "0", "0", "0", "0", "2", "0.0", "0"]
     assert tail[6].split()[0] == "total"
     assert tail[-1] == "run aaaa"

@@ -21,12 +21,15 @@ def replied(usage: Usage, **where: str) -> Event:
 def test_a_row_per_agent_and_model_and_a_total() -> None:
     costs = Costs()
     costs(event(EventType.RUN_STARTED, model="big"))
+    costs(event(EventType.MODEL_REQUESTED))
     costs(replied(Usage(1, 1000, 400, 20, seconds=1.5, usd=Decimal("0.25"))))
     costs(event(EventType.AGENT_CALLED))
     costs(event(EventType.RUN_STARTED, "r2", "helper", model="small"))
+    costs(event(EventType.MODEL_REQUESTED, "r2", "helper"))
     costs(replied(Usage(1, 10, 0, 2, seconds=0.5, usd=Decimal("0.5")), run="r2", agent="helper"))
     costs(event(EventType.TOOL_CALLED, "r2", "helper"))
     costs(event(EventType.TOOL_CALLED, "r2", "helper"))
+    costs(event(EventType.MODEL_REQUESTED))
     costs(replied(Usage(1, 1000, 0, 20, seconds=1.5, usd=Decimal("0.25"))))
 
     assert costs.rows()[1:] == [
@@ -47,8 +50,17 @@ def test_an_unknown_price_makes_the_sum_unknown() -> None:
 def test_a_failed_request_is_a_request() -> None:
     costs = Costs()
     costs(event(EventType.RUN_STARTED, model="m"))
+    costs(event(EventType.MODEL_REQUESTED))
     costs(event(EventType.MODEL_FAILED, kind="Timeout", message="late"))
     assert costs.total.requests == 1
+
+
+def test_a_kept_answer_is_no_request() -> None:
+    costs = Costs()
+    costs(event(EventType.RUN_STARTED, model="m"))
+    costs(event(EventType.MODEL_REQUESTED))
+    costs(replied(Usage(0, seconds=0.1)))
+    assert costs.total.requests == 0
 
 
 def test_amounts_never_round_down_to_nothing() -> None:

@@ -9,9 +9,8 @@ from typing import Any
 
 from wherry.agents.handing import Handed, hand_in
 from wherry.agents.run import Run
-from wherry.errors import ToolError, WherryError
+from wherry.errors import LimitReached, ToolError, WherryError
 from wherry.journal import EventType
-from wherry.messages import Usage
 from wherry.tools import as_json, as_text
 
 PREVIEW_CHARS = 2000
@@ -46,7 +45,10 @@ def refuse(run: Run, name: str, call: str, arguments: Mapping[str, Any], problem
     """Record a call that cannot be made, and why."""
     outcome = Outcome(ok=False, error=problem)
     _announce(run, name, call, arguments)
-    run.account.add(Usage(tool_calls=1))
+    try:
+        run.account.count_tool_call()
+    except LimitReached as reached:
+        run.fatal = run.fatal or reached
     _record(run, name, call, outcome, 0.0)
     return outcome
 
@@ -56,22 +58,21 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
     tool = run.toolbox.tools.get(name)
     agent = name in run.toolbox.agents
     started = time.monotonic()
-    if tool is None:
-        run.account.add(Usage(tool_calls=1))
-        outcome = Outcome(ok=False, error=unknown_tool(run, name))
-    else:
-        try:
-            run.account.count_tool_call()
+    try:
+        run.account.count_tool_call()
+        if tool is None:
+            outcome = Outcome(ok=False, error=unknown_tool(run, name))
+        else:
             outcome = Outcome(ok=True, value=await tool.call(arguments))
-        except ToolError as error:
-            outcome = Outcome(ok=False, error=error.message)
-            if agent:  # its run was not begun, so nothing else says that it was asked
-                _announce(run, name, call, arguments)
-                agent = False
-        except WherryError as error:
-            # Not for the model to mend. Kept, not raised: calls that run beside this one are not lost with it.
-            run.fatal = run.fatal or error
-            outcome = Outcome(ok=False, error=error.message)
+    except ToolError as error:
+        outcome = Outcome(ok=False, error=error.message)
+        if agent:  # its run was not begun, so nothing else says that it was asked
+            _announce(run, name, call, arguments)
+            agent = False
+    except WherryError as error:
+        # Not for the model to mend. Kept, not raised: calls that run beside this one are not lost with it.
+        run.fatal = run.fatal or error
+        outcome = Outcome(ok=False, error=error.message)
     if keep_value and outcome.ok:
         outcome = replace(outcome, handed=hand_in(run, outcome.value))
     if not agent:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from wherry.agents.diagnosis import explained, kind_of
-from wherry.agents.metering import pricing, usage_of
+from wherry.agents.metering import end_failed, pricing, usage_of
 from wherry.agents.streaming import deltas_wanted, streamed
 from wherry.context import Fitted
 from wherry.errors import ContextBudgetError, ModelError, WherryError
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 LEAST_OUTPUT = 16
 """Tokens that a reply gets at least, however small the window has become."""
-_UNKNOWN_ENDINGS = frozenset({FailureKind.Timeout, FailureKind.ConnectionLost})
-"""Failures after which the server may have done, and charged, all of the work."""
 
 
 async def ask(run: Run, *, with_tools: bool = True) -> ModelReply:
@@ -73,36 +71,48 @@ class _Question:
     async def answered(self) -> ModelReply:
         run = self.run
         deltas = self._told if deltas_wanted() else None
-        call = Call(f"{id(run.journal.tree):x}", store=run.store, note=self._noted, deltas=deltas)
-        with call:
-            while True:
-                self.attempt += 1
-                call.ways_on.clear()
-                model = target(run.model, call)
-                profile = self.profile = run.profile if model is run.model else await _profile(model)
-                backend = backend_of(model, profile)
-                try:
-                    fitted = await self._fitted(backend, profile)
-                except ContextBudgetError as error:
-                    if self.error is None:
-                        raise
-                    # The server takes less than the parts that cannot be folded: the failure that said so is the cause.
-                    self.tried.append(f"nothing smaller can be sent ({error.message.partition(chr(10))[0]})")
-                    if self._turned_elsewhere(call, model):
-                        continue
-                    raise self._explained(self.error) from error
-                try:
-                    reply, seconds = await self._admitted(call, backend, fitted)
-                except WherryError as error:
-                    failed = error
-                except Exception as error:  # noqa: BLE001 - a user's own model raises what it likes
-                    failed = _of_a_model(error)
-                    failed.__cause__ = error
-                else:
-                    backend.answered()
-                    return await self._taken(reply, seconds)
-                # Outside the handlers, so that waits and further attempts are not chained to what is over.
-                await self._survived(failed, call, model, backend)
+        call = Call(f"{id(run.journal.tree):x}", store=run.store, note=self._noted, deltas=deltas, attempts=True)
+        try:
+            with call:
+                return await self._answer(call)
+        finally:
+            self._let_go()
+
+    async def _answer(self, call: Call) -> ModelReply:
+        run = self.run
+        while True:
+            self.attempt += 1
+            call.ways_on.clear()
+            model = target(run.model, call)
+            profile = self.profile = run.profile if model is run.model else await _profile(model)
+            backend = backend_of(model, profile)
+            try:
+                fitted = await self._fitted(backend, profile)
+            except ContextBudgetError as error:
+                if self.error is None:
+                    raise
+                # The server takes less than the parts that cannot be folded: the failure that said so is the cause.
+                self.tried.append(f"nothing smaller can be sent ({error.message.partition(chr(10))[0]})")
+                if self._turned_elsewhere(call, model):
+                    continue
+                raise self._explained(self.error) from error
+            try:
+                reply, seconds = await self._admitted(call, backend, fitted)
+            except WherryError as error:
+                failed = error
+            except Exception as error:  # noqa: BLE001 - a user's own model raises what it likes
+                failed = _of_a_model(error)
+                failed.__cause__ = error
+            else:
+                backend.answered()
+                return await self._taken(reply, seconds)
+            # Outside the handlers, so that waits and further attempts are not chained to what is over.
+            await self._survived(failed, call, model, backend)
+
+    def _let_go(self) -> None:
+        """Leave nothing set aside, whatever went wrong between the reservation and its end."""
+        if self.reservation is not None:
+            end_failed(self.reservation, RuntimeError(), 0.0, self.profile or self.run.profile)
 
     # ---- one attempt
 
@@ -129,6 +139,7 @@ class _Question:
                 raise
             window.window = least
             fitted = await window.request(system=run.toolbox.system, tools=self.tools, max_output=LEAST_OUTPUT)
+        self._let_go()
         self.reservation = await run.account.reserve(fitted.tokens, fitted.max_output, pricing(profile))
         fitted = self.fitted = replace(fitted, max_output=self.reservation.max_output)
         again: dict[str, Any] = {} if self.attempt == 1 else {"attempt": self.attempt}
@@ -166,11 +177,7 @@ class _Question:
             tell = call.deltas
             reply = await (model.complete(request) if tell is None else streamed(model, request, tell))
         except BaseException as error:
-            spent = Usage(requests=1, seconds=time.monotonic() - started)
-            if isinstance(error, ModelError) and error.kind not in _UNKNOWN_ENDINGS:
-                reservation.settle(spent)
-            else:
-                reservation.lose(spent)
+            end_failed(reservation, error, time.monotonic() - started, self.profile or self.run.profile)
             raise
         finally:
             backend.gate.leave(tokens)
@@ -227,6 +234,8 @@ class _Question:
         if not isinstance(error, ModelError):
             self._record_failure(error, None, None)
             raise error
+        if (error.diagnosis or {}).get("next_key"):
+            return  # noted already; the next attempt is with another key
         failure = Failure.of(error)
         error.kind = failure.kind  # of one that was raised with words alone, what they mean
         trouble = self._troubled(error, failure)

@@ -26,6 +26,8 @@ def delegate(manager: Callable[[], Run], agent: Agent) -> Tool:
         result = await execute(agent, Order(task, max_steps=agent.max_steps, limits=agent.limits), parent=run)
         if result.status is RunStatus.COMPLETED:
             return result.output
+        if result.output is None:
+            return f"[not finished: {result.status}: {result.reason}]"
         return f"[not finished: {result.status}] {result.output}"
 
     if not agent.name or not agent.description:

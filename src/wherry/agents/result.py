@@ -45,6 +45,8 @@ class RunResult:
     usage: Usage
     """Of the whole tree: managed agents included."""
     steps: int
+    reason: str = ""
+    """Why it ended before it was done, in words: the limit that was reached, the steps that ran out."""
     warnings: Sequence[str] = ()
     files: Sequence[ResultFile] = ()
     """What a code agent's snippets left in the work folder, each file in its last state."""

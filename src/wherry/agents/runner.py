@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -19,14 +19,14 @@ from wherry.agents.briefing import Briefing
 from wherry.agents.keeping import keep_for
 from wherry.agents.loop import play
 from wherry.agents.managed import delegate
-from wherry.agents.metering import pricing
+from wherry.agents.metering import check_prices
 from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Order, Run
 from wherry.agents.summaries import summarizer
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
 from wherry.context.offload import references
-from wherry.errors import ConfigurationError, LimitReached, StoreError, WherryError
+from wherry.errors import LimitReached, StoreError, WherryError
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
 from wherry.messages import JSON, Message, canonical, parse
 from wherry.models import Model, ModelProfile, Prepared
@@ -51,6 +51,7 @@ class _Frame:
     account: Account
     started: float = field(default_factory=time.monotonic)
     run: Run | None = None
+    reason: str = ""
 
 
 async def execute(
@@ -84,14 +85,14 @@ async def _execute(agent: Agent, order: Order, subscribers: Sequence[Subscriber]
             with use_context(frame.run.context):
                 status, output = await play(frame.run, agent)
         if status is RunStatus.CANCELLED and anyio.current_time() >= scope.deadline:
-            status = RunStatus.LIMIT
+            status, frame.reason = RunStatus.LIMIT, f"the limit of {order.limits.seconds} seconds is reached"
             journal.record(EventType.LIMIT_REACHED, limit="seconds", value=order.limits.seconds)
     except LimitReached as reached:
         if reached.owner != journal.run_id:  # a run above this one is at its end, and this one with it
             await _finish(frame, RunStatus.LIMIT, None, reached)
             raise
         journal.record(EventType.LIMIT_REACHED, limit=reached.limit, value=_number(reached.value))
-        status = RunStatus.LIMIT
+        status, frame.reason = RunStatus.LIMIT, reached.message
     except BaseException as error:
         if isinstance(error, Exception):
             status = RunStatus.FAILED
@@ -130,7 +131,7 @@ async def _prepared(frame: _Frame, model: Model) -> ModelProfile:
 async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
     agent, order, journal, store = frame.agent, frame.order, frame.journal, frame.store
     agent.check_model(profile)
-    _check_price(frame.account, profile)
+    check_prices(frame.account, _models(agent, model))
     context = ToolContext(journal.run_id, agent.name or "agent", order.session, store)
     run: Run
     briefing = Briefing(order.task, store=store, profile=profile, budget=agent.context)
@@ -185,12 +186,15 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
     return run
 
 
-def _check_price(account: Account, profile: ModelProfile) -> None:
-    if account.limits_usd and pricing(profile)(1, 1) is None:
-        raise ConfigurationError(
-            f"the run has a limit in dollars, and no price is known of the model {profile.name!r}",
-            hint="give the model `price_key=Price(input=..., output=...)`, or limit requests and tokens instead",
-        )
+def _models(agent: Agent, own: Model, above: Sequence[Agent] = ()) -> Iterator[Model]:
+    """Every model that a run of an agent may ask: its own, who writes summaries, its managed agents' own."""
+    yield own
+    if agent.context.summarizer is not None:
+        yield agent.context.summarizer
+    above = (*above, agent)
+    for managed in agent.managed_agents.values():
+        if managed not in above:
+            yield from _models(managed, own if managed.model is None else managed.resolved_model(), above)
 
 
 async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseException | None) -> RunResult:
@@ -202,6 +206,7 @@ async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseExce
         journal.run_id,
         usage=replace(frame.account.usage, seconds=time.monotonic() - frame.started),
         steps=run.step if run else 0,
+        reason=f"max_steps={frame.order.max_steps} is reached" if status is RunStatus.MAX_STEPS else frame.reason,
         warnings=tuple(run.warnings) if run else (),
         files=tuple(run.files.values()) if run else (),
     )

@@ -11,9 +11,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from wherry.agents.metering import pricing, usage_of
+from wherry.agents.metering import end_failed, pricing, usage_of
 from wherry.context import ContextBudget, TokenCounter
-from wherry.errors import WherryError
+from wherry.errors import ModelError, WherryError
 from wherry.journal import EventType, RunJournal
 from wherry.messages import Usage
 from wherry.models import Model, ModelProfile, ModelReply, ModelRequest
@@ -41,7 +41,7 @@ def summarizer(budget: ContextBudget, model: Model, journal: RunJournal, account
         return None
 
     async def ask(request: ModelRequest) -> ModelReply:
-        with Call(f"{id(journal.tree):x}", store=journal.store) as call:
+        with Call(f"{id(journal.tree):x}", store=journal.store, attempts=True) as call:
             return await _Summary(writer, journal.child("summarizer"), Account(parent=account), call).reply_to(request)
 
     return ask
@@ -59,7 +59,7 @@ class _Summary:
 
     async def reply_to(self, request: ModelRequest) -> ModelReply:
         tokens = _count(request, self._profile)
-        self._record_start(request, tokens)
+        self._record_start()
         status, error = "failed", "cancelled"
         try:
             reply = await self._asked(request, tokens)
@@ -78,6 +78,7 @@ class _Summary:
         reservation = await self._account.reserve(tokens, wanted, pricing(self._profile))
         wanted = reservation.max_output  # the limits may leave less
         request = replace(request, max_output=wanted)
+        self._record_request(request, tokens)
         backend = backend_of(target(self._model, self._call), self._profile)
         self._call.tokens = tokens + wanted
         try:
@@ -88,12 +89,20 @@ class _Summary:
         started = time.monotonic()
         try:
             reply = await self._model.complete(request)
-        except BaseException:
-            reservation.lose(Usage(requests=1, seconds=time.monotonic() - started))
-            raise
+        except BaseException as error:
+            end_failed(reservation, error, time.monotonic() - started, self._profile)
+            if not (isinstance(error, ModelError) and (error.diagnosis or {}).get("next_key")):
+                raise
+            reply = None
         finally:
             backend.gate.leave(tokens + wanted)
-        self._settle(reservation, reply, tokens, time.monotonic() - started)
+        if reply is None:
+            return await self._asked(request, tokens)
+        try:
+            self._settle(reservation, reply, tokens, time.monotonic() - started)
+        except BaseException as error:
+            end_failed(reservation, error, time.monotonic() - started, self._profile)
+            raise
         return reply
 
     def _settle(self, reservation: Reservation, reply: ModelReply, tokens: int, seconds: float) -> None:
@@ -111,7 +120,7 @@ class _Summary:
             estimated=reply.usage is None,
         )
 
-    def _record_start(self, request: ModelRequest, tokens: int) -> None:
+    def _record_start(self) -> None:
         profile, own = self._profile, self._journal
         own.record(
             EventType.RUN_STARTED,
@@ -126,6 +135,10 @@ class _Summary:
             max_steps=1,
             versions={},
         )
+        own.send()
+
+    def _record_request(self, request: ModelRequest, tokens: int) -> None:
+        own = self._journal
         own.record(
             EventType.MODEL_REQUESTED,
             step=1,
@@ -134,7 +147,7 @@ class _Summary:
             tools_digest="",
             max_output=request.max_output,
             tokens=tokens,
-            window=profile.window,
+            window=self._profile.window,
         )
         own.send()
 

@@ -43,6 +43,11 @@ class Cached:
         self._store = store
 
     @property
+    def model(self) -> Model:
+        """The model that it asks."""
+        return self._model
+
+    @property
     def profile(self) -> ModelProfile:
         return self._model.profile
 

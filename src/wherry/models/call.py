@@ -41,6 +41,8 @@ class Call:
     note: Note = _say_nothing
     deltas: Callable[[str], None] | None = None
     """Takes the reply's text piece by piece, if somebody listens."""
+    attempts: bool = False
+    """Whether whoever asks counts its attempts, and makes another one where an error's diagnosis says `next_key`."""
     positions: dict[int, int] = field(default_factory=dict[int, int])
     """By a layer's identity: which of its models it asks."""
     ways_on: list[WayOn] = field(default_factory=list["WayOn"])

@@ -108,6 +108,10 @@ class KeyRing:
                     self._complete(error, failure)
                     raise
                 _note(key, other, failure)
+                call = current_call()
+                if call is not None and call.attempts:
+                    error.diagnosis = {**(error.diagnosis or {}), "next_key": True}
+                    raise
                 key = other
 
     def _free(self) -> int | None:

@@ -72,6 +72,11 @@ class RateLimited:
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
     @property
+    def model(self) -> Model:
+        """The model that it asks."""
+        return self._model
+
+    @property
     def profile(self) -> ModelProfile:
         """The model's; its window is no larger than what may ever be sent."""
         return self._bounded(self._model.profile)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -42,11 +42,13 @@ class Costs:
             case EventType.RUN_STARTED:
                 self._models[event.run_id] = str(payload["model"])
                 self._add(event, Usage())
-            case EventType.MODEL_REPLIED:
-                self._add(event, Usage.from_json(payload["usage"]))
-            case EventType.MODEL_FAILED:
-                # A request all the same. What it cost, if anything, is not known; failures are not charged as a rule.
+            case EventType.MODEL_REQUESTED:
                 self._add(event, Usage(requests=1))
+            case EventType.MODEL_REPLIED:
+                used = Usage.from_json(payload["usage"])
+                self._add(
+                    event, replace(used, requests=used.requests - 1)
+                )  # counted when it was asked; kept ones not at all
             case EventType.TOOL_CALLED | EventType.AGENT_CALLED:
                 self._add(event, Usage(tool_calls=1))
                 self._tool(payload).calls += 1

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from wherry.errors import LimitReached
+from wherry.errors import ConfigurationError, LimitReached
 from wherry.messages import Usage
 from wherry.policy.limits import Limits
 
@@ -90,6 +90,7 @@ class Account:
 
         Raises:
             LimitReached: the request cannot be made under the limits, whatever the calls under way turn out to take.
+            ConfigurationError: there is a limit in dollars, and the price is not known.
         """
         if not self._bounded:
             return Reservation(self, Need(input_tokens, output_tokens), held=False)
@@ -124,6 +125,11 @@ class Account:
                 if output_tokens < max(1, least):
                     raise account._reached("output_tokens", limits.output_tokens)
             if (most := limits.dollars) is not None:
+                if price(0, 0) is None:
+                    raise ConfigurationError(
+                        "the run has a limit in dollars, and no price is known of the model that is asked now",
+                        hint="give the model `price_key=Price(input=..., output=...)`",
+                    )
                 left = most - (charged.usd or Decimal(0))
                 output_tokens = _affordable(left, input_tokens, output_tokens, price)
                 if output_tokens < max(1, least):
