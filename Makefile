@@ -33,8 +33,8 @@ test: $(VENV)/.dev  ## set up what is needed, then run all tests
 	@for model in $(TEST_MODELS); do $(BIN)/wherry models pull $$model || exit 1; done
 	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
-test-fast: $(VENV)/.dev  ## the tests that need no model and take no time
-	@$(BIN)/python -m pytest -n auto -m "not slow and not local_model" $(PYTEST_ARGS)
+test-fast: $(VENV)/.dev  ## the tests that need no model, no server and no time
+	@$(BIN)/python -m pytest -n auto -m "not slow and not local_model and not services" $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, import floors
 	$(BIN)/ruff check .

@@ -162,3 +162,19 @@ async def test_an_oversized_answer_is_bounded_in_the_runs_after_it() -> None:
     said = "".join(message.content for message in requests[-1].messages if message.role == "assistant")
     assert "<wherry:offloaded" in said
     assert isinstance(requests[-1].messages[-1], Message)
+
+
+async def test_turns_that_another_process_added_meanwhile_are_kept_and_told() -> None:
+    store = open_store("memory://")
+    await ToolCallingAgent(model=ScriptedModel(["hello"]), store=store).arun("hi", session="s")
+    theirs = store.load_session("s")
+    assert theirs is not None
+
+    def meanwhile(request: ModelRequest) -> str:
+        store.save_session("s", theirs)
+        return "late"
+
+    result = await ToolCallingAgent(model=FunctionModel(meanwhile), store=store).arun("again", session="s")
+    assert result.output == "late"
+    assert "by another process meanwhile" in result.warnings[0]
+    assert store.load_session("s") == theirs

@@ -61,6 +61,8 @@ class Run:
     """The window in tokens that requests may take, as far as the server allows; 0 before the first."""
     spoken: bool = False
     """Whether the answer is the model's last message as it stands, and so in the conversation already."""
+    session_revision: int = 0
+    """How often the session had been saved when this run began."""
     warnings: list[str] = field(default_factory=list[str])
     sandbox: Session | None = None
     """The code agent's session, once a snippet has run."""

@@ -26,7 +26,7 @@ from wherry.agents.summaries import summarizer
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
 from wherry.context.offload import references
-from wherry.errors import LimitReached, StoreError, WherryError
+from wherry.errors import LimitReached, StoreConflict, StoreError, WherryError
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
 from wherry.messages import JSON, Message, canonical, parse
 from wherry.models import Model, ModelProfile, Prepared
@@ -154,6 +154,9 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
 
     for message in briefing.warnings:
         record(EventType.WARNING, message=message, hint="the agent works without them")
+    # Asked before the state is read: a save in between makes ours fail, never pass.
+    revision = 0 if order.session is None else store.session_revision(order.session)
+    state = _state(store, order.session)
     window = ContextWindow(
         profile=profile,
         budget=agent.context,
@@ -163,7 +166,7 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
         keep=journal.keep,
         system=toolbox.system,
         task=Message("user", order.task + _given(order, journal, store)),
-        state=_state(store, order.session),
+        state=state,
         tools=toolbox.native,
         summarize=summarizer(agent.context, model, journal, frame.account),
     )
@@ -182,6 +185,7 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
         frame.account,
         context,
         warnings=warnings,
+        session_revision=revision,
     )
     return run
 
@@ -217,6 +221,7 @@ async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseExce
         try:
             if run is not None:
                 await _leave_session(run, result)
+                result = replace(result, warnings=tuple(run.warnings))
             ref = _kept_output(frame, output)
         except StoreError as broken:
             ref = None
@@ -243,7 +248,13 @@ async def _leave_session(run: Run, result: RunResult) -> None:
     for ref in references(state.decode("utf-8", "replace")):
         with suppress(StoreError):  # it only looks like an artifact's
             run.store.artifacts.link(ref, f"session/{run.order.session}")
-    run.store.save_session(run.order.session, state)
+    try:
+        run.store.save_session(run.order.session, state, expected=run.session_revision)
+    except StoreConflict:
+        run.warn(
+            f"the session {run.order.session!r} was gone on with by another process meanwhile: this run is not part of it",
+            "let one process at a time go on with a session; this run's own journal has everything",
+        )
 
 
 def _kept_output(frame: _Frame, output: Any) -> str | None:
