@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import cast
 
 from wherry.errors import ConfigurationError, ModelFileError
 from wherry.models.local.gguf import GGUFInfo
@@ -28,8 +29,37 @@ PROCESS = 90_000_000
 """What the server's process takes beside the buffers: interpreter, libraries, vocabulary. Measured on 2026-11-21."""
 _PADDED = 256
 """Cells of a sliding-window cache are padded to a multiple of this (llama-kv-cache-iswa.cpp)."""
-_EVERY_NTH_IS_FULL = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2, "exaone4": 4, "olmo2": 4}
+EVERY_NTH_IS_FULL = {
+    "gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2, "exaone4": 4, "olmo2": 4, "olmo3": 4,
+}  # fmt: skip
 """Architectures in which all but every n-th layer see a sliding window only, where the file does not say it."""
+MOST_LAYERS = 10_000
+MOST = 1 << 24
+"""Larger than any size in a model: of a layer, a vocabulary, a number of experts."""
+MOST_TOKENS = 1 << 40
+"""Larger than any window: some files write one that means none."""
+
+
+def whole(said: object, name: str, where: Path, *, least: int = 0, most: int = MOST) -> int:
+    """A whole number as a model's file gives it; of a list, one for each layer, the largest. Nothing said is 0.
+
+    Raises:
+        ModelFileError: it is no such number, or none that can be true.
+    """
+    if isinstance(said, list) and said:
+        each = cast("list[object]", said)
+        return max(_checked(one, name, where, least=least, most=most) for one in each)
+    return 0 if said is None and least == 0 else _checked(cast("object", said), name, where, least=least, most=most)
+
+
+def _checked(said: object, name: str, where: Path, *, least: int, most: int) -> int:
+    if isinstance(said, bool) or not isinstance(said, int) or not least <= said <= most:
+        shown = repr(said)
+        raise ModelFileError(
+            f"{where} says that its {name} is {shown if len(shown) < 60 else shown[:60] + '...'}",
+            hint=f"it must be a whole number from {least} to {most:,}: is the file damaged?",
+        )
+    return said
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +143,11 @@ def gguf_need(info: GGUFInfo, setting: Setting) -> MemoryNeed:
     """
     layers = gguf_layers(info)
     embedding = _number(info, "embedding_length")
-    experts = info.about("expert_used_count")
-    inner = _largest(info.about("feed_forward_length"))
-    if isinstance(experts, int) and experts:
-        inner = max(inner, experts * int(info.about("expert_feed_forward_length") or 0))
-    vocabulary = next((t.shape[-1] for t in info.tensors if t.name == "token_embd.weight" and len(t.shape) > 1), 0)
+    inner = _said(info, "feed_forward_length")
+    if experts := _said(info, "expert_used_count"):
+        inner = max(inner, experts * _said(info, "expert_feed_forward_length"))
+    shapes = (t.shape[-1] for t in info.tensors if t.name == "token_embd.weight" and len(t.shape) > 1)
+    vocabulary = whole(next(shapes, 0), "vocabulary", info.path)
     repacked = sum(
         tensor.size
         for tensor in info.tensors
@@ -129,7 +159,7 @@ def gguf_need(info: GGUFInfo, setting: Setting) -> MemoryNeed:
     mask = setting.context * setting.batch * 2
     compute = setting.batch * 4 * (3 * inner + 5 * embedding) + mask
     return MemoryNeed(
-        weights=sum(tensor.size for tensor in info.tensors) or info.size,
+        weights=info.weights,
         repacked=repacked if setting.repack else 0,
         kv_cache=layers.cache_bytes(setting),
         buffers=compute + vocabulary * 4 * setting.slots,
@@ -142,50 +172,49 @@ def gguf_layers(info: GGUFInfo) -> Layers:
     Raises:
         ModelFileError: it says too little.
     """
-    count, heads = _number(info, "block_count"), _largest(info.about("attention.head_count"))
-    kv_heads = info.about("attention.head_count_kv")
+    count = _number(info, "block_count", most=MOST_LAYERS)
+    heads, kv_heads = _said(info, "attention.head_count"), info.about("attention.head_count_kv")
     if not heads:
         raise ModelFileError(f"{info.path} does not say how many attention heads the model has")
-    each = (
-        [int(n) for n in cast("list[Any]", kv_heads)]
-        if isinstance(kv_heads, list)
-        else [int(kv_heads or heads)] * count
-    )
+    each = [_said(info, "attention.head_count_kv") or heads] * count
+    if isinstance(kv_heads, list):
+        name = "attention.head_count_kv"
+        each = [whole(one, name, info.path) for one in cast("list[object]", kv_heads)][:count]
+        if len(each) < count:
+            raise ModelFileError(f"{info.path} says the {name} of {len(each)} layers, and has {count:,}")
     size = _number(info, "embedding_length") // heads
-    window = info.about("attention.sliding_window")
-    windowed: Sequence[bool] = ()
-    if isinstance(window, int) and window:
-        windowed = _windowed(info.about("attention.sliding_window_pattern"), info.architecture, count)
+    window = _said(info, "attention.sliding_window", most=MOST_TOKENS)
+    windowed = _windowed(info, count) if window else ()
     return Layers(
         each,
-        int(info.about("attention.key_length") or size),
-        int(info.about("attention.value_length") or size),
+        _said(info, "attention.key_length") or size,
+        _said(info, "attention.value_length") or size,
         window if windowed else None,
         windowed,
     )
 
 
-def _windowed(said: object, architecture: str, count: int) -> Sequence[bool]:
+def _windowed(info: GGUFInfo, count: int) -> Sequence[bool]:
+    name = "attention.sliding_window_pattern"
+    said = info.about(name)
     if isinstance(said, list):
-        return [bool(one) for one in cast("list[Any]", said)]
-    every = said if isinstance(said, int) and said else _EVERY_NTH_IS_FULL.get(architecture)
-    return () if every is None else [number % every < every - 1 for number in range(count)]
+        return [bool(one) for one in cast("list[object]", said)]
+    return all_but_every(whole(said, name, info.path) or EVERY_NTH_IS_FULL.get(info.architecture, 0), count)
 
 
-def _largest(said: object) -> int:
-    """A number, or the largest of one for each layer; 0 when nothing is said."""
-    return (
-        max((int(one) for one in cast("list[Any]", said)), default=0)
-        if isinstance(said, list)
-        else cast("int", said or 0)
-    )
+def all_but_every(nth: int, count: int) -> Sequence[bool]:
+    """Per layer, whether it has the window, where each `nth` has not; 0: none has."""
+    return [number % nth < nth - 1 for number in range(count)] if nth else ()
 
 
-def _number(info: GGUFInfo, key: str) -> int:
-    value = info.about(key)
-    if not isinstance(value, int) or value < 1:
+def _said(info: GGUFInfo, key: str, *, most: int = MOST) -> int:
+    return whole(info.about(key), key, info.path, most=most)
+
+
+def _number(info: GGUFInfo, key: str, *, most: int = MOST) -> int:
+    if info.about(key) is None:
         raise ModelFileError(
             f"{info.path} does not say its {key} (architecture {info.architecture!r})",
             hint="is it a language model? Adapters and vocabularies have none",
         )
-    return value
+    return whole(info.about(key), key, info.path, least=1, most=most)

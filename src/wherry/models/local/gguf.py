@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import re
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -17,12 +18,17 @@ from wherry.errors import ModelFileError
 # Source: docs/gguf.md of the ggml project, versions 2 and 3.
 _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-# Tensor types by their number: (elements in a block, bytes of a block). Others are not checked for their length.
+# Tensor types by their number in `enum ggml_type`: (elements in a block, bytes of a block). Others are not checked for
+# their length; numbers that are not here (4, 5, 31 to 33, 36 to 38) were taken out of ggml.
 _BLOCKS: Final = {
-    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40),
     10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
-    20: (32, 18), 23: (256, 136), 30: (1, 2),
+    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
+    34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18), 42: (64, 18),
 }  # fmt: skip
+_PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
+"""How the files of a split model are named."""
 _MOST_COUNTED = 10_000_000
 """More entries than any real file has: numbers beyond are noise, not lengths."""
 _MOST_DIMENSIONS = 4
@@ -49,6 +55,9 @@ class GGUFInfo:
 
     path: Path
     size: int
+    """Bytes; of all files where the model is split."""
+    weights: int
+    """Bytes of all tensors, also of those whose type is not known."""
     architecture: str
     name: str
     context_length: int | None
@@ -119,11 +128,52 @@ class _Reader:
 def read_gguf(path: Path) -> GGUFInfo:
     """Check that a file is a whole GGUF file and read what it says of itself.
 
-    Looks at the head and the length only, never at the weights.
+    Looks at the head and the length only, never at the weights. Of a model that is split into several files it is given
+    the first, and reads the others beside it.
 
     Raises:
-        ModelFileError: it cannot be read, is no GGUF, or is cut short.
+        ModelFileError: it cannot be read, is no GGUF, or is cut short; or a part of it is missing.
     """
+    first = _checked(path)
+    parts = first.metadata.get("split.count")
+    if not isinstance(parts, int) or parts < 2:
+        return first
+    size, weights, tensors = first.size, first.weights, list(first.tensors)
+    for other in _others(first, parts):
+        size, weights = size + other.size, weights + other.weights
+        tensors += other.tensors
+    return replace(first, size=size, weights=weights, tensors=tensors)
+
+
+def _others(first: GGUFInfo, parts: int) -> Iterator[GGUFInfo]:
+    """The other files of a split model.
+
+    Raises:
+        ModelFileError: one is missing or is another model's, or the file that was given is not the first.
+    """
+    path, named = first.path, _PART.fullmatch(first.path.name)
+    if named is None or int(named[3]) != parts:
+        raise ModelFileError(
+            f"{path} is one of {parts:,} files of a model, and its name does not tell the others'",
+            hint=f"name them as they were made: NAME-00001-of-{parts:05}.gguf and so on",
+        )
+    if first.metadata.get("split.no") != 0 or int(named[2]) != 1:
+        beginning = f"{named[1]}-00001-of-{named[3]}.gguf"
+        raise ModelFileError(f"{path} is not the first file of its model", hint=f"give {path.with_name(beginning)}")
+    for number in range(2, parts + 1):
+        beside = path.with_name(f"{named[1]}-{number:05}-of-{named[3]}.gguf")
+        if not beside.exists():
+            raise ModelFileError(
+                f"{path} is one of {parts:,} files of a model, and {beside.name} is not beside it",
+                hint="fetch all parts into one folder",
+            )
+        other = _checked(beside)
+        if (other.metadata.get("split.no"), other.metadata.get("split.count")) != (number - 1, parts):
+            raise ModelFileError(f"{beside} is not part {number:,} of {parts:,}, as its name says")
+        yield other
+
+
+def _checked(path: Path) -> GGUFInfo:
     try:
         stat = path.stat()
         if path.is_dir():
@@ -146,7 +196,7 @@ def _read(path: Path, size: int, _changed: int) -> GGUFInfo:
         # Mapped, not read: the head grows with the vocabulary (2 to 12 MB), the weights behind it are not touched.
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             try:
-                metadata, tensors, end = _walk(data)
+                metadata, tensors, start, end = _walk(data)
             except (struct.error, ValueError, KeyError, OverflowError, RecursionError) as error:
                 raise ModelFileError(
                     f"{path} is cut short or damaged: its head (GGUF version {version}) cannot be read ({error})",
@@ -160,6 +210,7 @@ def _read(path: Path, size: int, _changed: int) -> GGUFInfo:
     return GGUFInfo(
         path=path,
         size=size,
+        weights=max(sum(tensor.size for tensor in tensors), size - start),
         architecture=architecture,
         name=str(metadata.get("general.name", path.stem)),
         context_length=window if isinstance(window, int) else None,
@@ -169,8 +220,8 @@ def _read(path: Path, size: int, _changed: int) -> GGUFInfo:
     )
 
 
-def _walk(data: mmap.mmap) -> tuple[dict[str, Any], list[Tensor], int]:
-    """The metadata (long arrays as None), the tensors, and where the file must end at the earliest."""
+def _walk(data: mmap.mmap) -> tuple[dict[str, Any], list[Tensor], int, int]:
+    """The metadata (long arrays as None), the tensors, where their data begin, and the least length of the file."""
     reader = _Reader(data)
     reader.at = 8
     count, pairs = reader.count(), reader.count()
@@ -194,4 +245,5 @@ def _walk(data: mmap.mmap) -> tuple[dict[str, Any], list[Tensor], int]:
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
         raise ValueError(f"an alignment of {alignment!r}")
-    return metadata, tensors, -(-reader.at // alignment) * alignment + last
+    start = -(-reader.at // alignment) * alignment
+    return metadata, tensors, start, start + last
