@@ -252,7 +252,7 @@ async def _leave_session(run: Run, result: RunResult) -> None:
         run.store.save_session(run.order.session, state, expected=run.session_revision)
     except StoreConflict:
         run.warn(
-            f"the session {run.order.session!r} was gone on with by another process meanwhile: this run is not part of it",
+            f"session {run.order.session!r} was gone on with by another process meanwhile; this run is no part of it",
             "let one process at a time go on with a session; this run's own journal has everything",
         )
 
