@@ -27,6 +27,7 @@ from wherry.errors import ConfigurationError, ModelError
 from wherry.journal import EventType, read_events
 from wherry.messages import ToolCall
 from wherry.models import ModelReply, ModelRequest, Price
+from wherry.observe.costs import Costs
 from wherry.store import Store
 
 
@@ -173,6 +174,11 @@ def test_a_summary_counts_too(store: Store) -> None:
     result = agent.run("go")
     assert wrote
     assert result.usage.requests == 25
+    costs = Costs()
+    for run_id in (result.run_id, *(row.run_id for row in store.runs(parent=result.run_id, limit=100))):
+        for event in read_events(store, run_id):
+            costs(event)
+    assert costs.total.requests == 25
 
 
 @pytest.mark.parametrize("seed", range(3))

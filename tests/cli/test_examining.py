@@ -19,7 +19,7 @@ def test_cost_of_a_run_is_what_its_result_says(wherry: Command) -> None:
     done = wherry("run", "Add one and two.", "--agent", "agents.py:crew", "--json")
     result = json.loads(done.stdout.splitlines()[-1])
     said = json.loads(wherry("cost", result["run_id"], "--json").stdout)
-    assert said["runs"] == 1
+    assert said["runs"] == 2  # the crew and its specialist
     for unit in ("requests", "input_tokens", "output_tokens", "tool_calls", "usd"):
         assert said["total"][unit] == result["usage"][unit], unit
     table = wherry("cost", result["run_id"][:14]).stdout
@@ -74,6 +74,13 @@ def test_fit_says_what_does_not_fit(wherry: Command, tmp_path: Path) -> None:
     assert "does not fit" in done.stdout
     assert "hint:" in done.stdout
     assert json.loads(wherry("fit", str(tmp_path), "--json").stdout)["bytes"]["weights"] > 130e9
+
+
+@pytest.mark.parametrize(("limit", "said"), [("requests=1.5", "no whole number"), ("seconds=x", "no number")])
+def test_a_limit_that_is_no_number_says_which_kind_it_needs(wherry: Command, limit: str, said: str) -> None:
+    done = wherry("run", "Add one and two.", "--agent", "agents.py:crew", "--limit", limit)
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
 def test_fit_of_no_model(wherry: Command) -> None:

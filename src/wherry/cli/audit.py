@@ -168,12 +168,9 @@ def _export(beginning: str | None, output: Path | None, key_file: Path | None) -
 
 def _tree(run_id: str, runs: Callable[..., list[RunRow]]) -> list[str]:
     """A run and all runs below it."""
-    below: dict[str | None, list[str]] = {}
-    for row in runs(limit=1 << 31, children=True):
-        below.setdefault(row.parent_run_id, []).append(row.run_id)
     found = [run_id]
     for name in found:
-        found += below.get(name, ())
+        found += [row.run_id for row in runs(parent=name, limit=1 << 31)]
     return found
 
 

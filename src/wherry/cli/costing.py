@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from wherry.cli.ending import Exit, print_json
-from wherry.cli.history import events_of_tree, find_run
+from wherry.cli.history import find_run
 from wherry.cli.moments import moment
 from wherry.errors import ConfigurationError, StoreError
 from wherry.journal import read_events
@@ -33,9 +33,10 @@ def print_cost(run: str | None, *, since: str | None, as_json: bool) -> Exit:
     store = open_store()
     try:
         if run is not None:
-            runs = 1
-            for event in events_of_tree(store, find_run(store, run).run_id):
-                costs(event)
+            for run_id in _tree(store, find_run(store, run).run_id):
+                runs += 1
+                for event in read_events(store, run_id):
+                    costs(event)
         else:
             for run_id in _started_since(store, moment(since or "")):
                 runs += 1
@@ -57,8 +58,15 @@ def print_cost(run: str | None, *, since: str | None, as_json: bool) -> Exit:
             sys.stdout.write(f"{line}\n")
     if run is None:
         gone = f", {pruned:,} of them without a readable journal" if pruned else ""
-        sys.stdout.write(f"\n{runs:,} runs{gone}\n")
+        sys.stdout.write(f"\n{runs:,} runs, summaries and managed agents included{gone}\n")
     return Exit.DONE
+
+
+def _tree(store: Store, run_id: str) -> Iterator[str]:
+    """A run and all runs below it, those that wrote summaries too."""
+    yield run_id
+    for row in store.runs(parent=run_id, limit=1 << 31):
+        yield from _tree(store, row.run_id)
 
 
 def _started_since(store: Store, earliest: float) -> Iterator[str]:

@@ -123,6 +123,8 @@ def _runs(store: Store, name: str) -> None:
     hold(listed == [f"{name}-3", f"{name}-2"], "children are listed when asked for, and `limit` is kept")
     listed = [row.run_id for row in store.runs(session=name)]
     hold(listed == [f"{name}-3", f"{name}-0"], "runs are listed by session")
+    listed = [row.run_id for row in store.runs(parent=f"{name}-0")]
+    hold(listed == [f"{name}-2"], "runs are listed by the one that started them")
     for n in range(4):
         ended = RunRow(f"{name}-{n}", agent="a", status="completed", started=float(n), finished=9.0, usage={"usd": "1"})
         store.append(Batch(run=ended)).result()

@@ -87,9 +87,18 @@ class Store(Protocol):
         ...
 
     def runs(
-        self, *, limit: int = 50, session: str | None = None, children: bool = False, before: float | None = None
+        self,
+        *,
+        limit: int = 50,
+        session: str | None = None,
+        children: bool = False,
+        before: float | None = None,
+        parent: str | None = None,
     ) -> list[RunRow]:
-        """Runs, newest first; with `children` also those that agents started; those that started before a time."""
+        """Runs, newest first; with `children` also those that agents started; those that started before a time.
+
+        With `parent` those that this run started itself, summaries included.
+        """
         ...
 
     def anchors(self, *, after: int = 0) -> Iterator[AnchorRow]:

@@ -100,11 +100,20 @@ class SQLRuns:
         return _run(rows[0])
 
     def runs(
-        self, *, limit: int = 50, session: str | None = None, children: bool = False, before: float | None = None
+        self,
+        *,
+        limit: int = 50,
+        session: str | None = None,
+        children: bool = False,
+        before: float | None = None,
+        parent: str | None = None,
     ) -> list[RunRow]:
         conditions: list[str] = []
         values: list[Any] = []
-        if not children:
+        if parent is not None:
+            conditions.append("parent_run_id = ?")
+            values.append(parent)
+        elif not children:
             conditions.append("parent_run_id IS NULL")
         if session is not None:
             conditions.append("session = ?")

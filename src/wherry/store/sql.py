@@ -68,9 +68,15 @@ class SQLStore:
         return self._runs.run(run_id)
 
     def runs(
-        self, *, limit: int = 50, session: str | None = None, children: bool = False, before: float | None = None
+        self,
+        *,
+        limit: int = 50,
+        session: str | None = None,
+        children: bool = False,
+        before: float | None = None,
+        parent: str | None = None,
     ) -> list[RunRow]:
-        return self._runs.runs(limit=limit, session=session, children=children, before=before)
+        return self._runs.runs(limit=limit, session=session, children=children, before=before, parent=parent)
 
     def anchors(self, *, after: int = 0) -> Iterator[AnchorRow]:
         return self._runs.anchors(after=after)
