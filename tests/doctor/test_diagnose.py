@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import anyio
 import pytest
 
 from wherry import FunctionModel, ToolCallingAgent, Usage, open_store, tool
 from wherry.context.counting import TokenCounter
-from wherry.doctor.diagnose import Probe, Question, diagnose, question_of, verdict
+from wherry.doctor.diagnose import REPLY_TOKENS, Probe, Question, diagnose, question_of, verdict
 from wherry.errors import ConfigurationError, ModelError
 from wherry.journal import EventType, Journal
 from wherry.messages import Message, ToolCall, ToolSchema
@@ -107,6 +108,96 @@ def test_what_fails_at_once_is_no_matter_of_size(kind: str, advice: str) -> None
     tried = probes(model, Question(LONG, [LOOK]))
     assert len(tried) == 1
     assert advice in verdict(tried, model.profile)
+
+
+@pytest.mark.parametrize("kind", ["RateLimited", "BadRequest", "Authentication", "QuotaExhausted", "ServerError"])
+@pytest.mark.parametrize("question", [None, Question(LONG, [LOOK])])
+def test_what_is_no_matter_of_size_is_not_searched_for(kind: str, question: Question | None) -> None:
+    model = server(lambda request, tokens: ModelError("broken", kind=kind) if tokens > 3_000 else None)
+    tried = probes(model, question)
+    assert [probe.ok for probe in tried] == [True] * (len(tried) - 1) + [False]
+
+
+@pytest.mark.parametrize("kind", ["ServerError", "Timeout", "ConnectionLost"])
+def test_what_may_be_chance_is_tried_once_more(kind: str) -> None:
+    sent: list[int] = []
+
+    def failing(request: ModelRequest, tokens: int) -> ModelError | None:
+        sent.append(tokens)
+        return ModelError("once", kind=kind) if len(sent) in (2, 5) else None
+
+    tried = probes(server(failing))
+    assert all(probe.ok for probe in tried)
+    assert len(sent) == len(tried) + 2
+
+
+def test_a_server_that_hangs_ends_by_the_deadline_of_the_probe() -> None:
+    hung: list[ModelRequest] = []
+
+    async def answer(request: ModelRequest) -> str:
+        hung.append(request)
+        await anyio.sleep_forever()
+        return "never"
+
+    async def main() -> list[Probe]:
+        return [probe async for probe in diagnose(FunctionModel(answer), deadline=0.01)]
+
+    [probe] = anyio.run(main)
+    assert (probe.ok, probe.kind) == (False, "Timeout")
+    assert "within 0.01 s" in probe.said
+    assert len(hung) == 2
+
+
+def test_no_probe_repeats_the_one_before() -> None:
+    sent: list[list[Message]] = []
+
+    def answer(request: ModelRequest) -> str:
+        sent.append(list(request.messages))
+        return "ok"
+
+    probes(FunctionModel(answer), Question(LONG[:10]))
+    assert all(now != before for before, now in pairwise(sent))
+
+
+@pytest.mark.parametrize("kind", ["ContextOverflow", "OutOfMemory"])
+def test_the_advice_is_in_the_servers_own_tokens(kind: str) -> None:
+    def answer(request: ModelRequest) -> ModelReply:
+        seen = size(request, model) // 3
+        if seen > 1_000:
+            raise ModelError("no room", kind=kind)
+        return ModelReply("ok", usage=Usage(requests=1, input_tokens=seen))
+
+    model = FunctionModel(answer, window=8_192)
+    tried = probes(model)
+    good = max((probe for probe in tried if probe.ok), key=lambda probe: probe.tokens)
+    assert good.reported is not None
+    assert good.reported <= 1_000 < good.tokens
+    assert f"window={good.reported + REPLY_TOKENS}" in verdict(tried, model.profile)
+
+
+def probe_of(tokens: int, *, ok: bool = False, reported: int | None = None, limit: int | None = None) -> Probe:
+    kind = "" if ok else "ContextOverflow"
+    return Probe("so", messages=1, tokens=tokens, ok=ok, seconds=0.1, reported=reported, kind=kind, limit=limit)
+
+
+def test_what_was_not_reported_is_scaled_by_what_was() -> None:
+    tried = [probe_of(1_000, ok=True, reported=250), probe_of(4_000, ok=True), probe_of(8_000)]
+    assert "window=1000" in verdict(tried, server(overflow).profile)
+
+
+@pytest.mark.parametrize("kind", ["ContextOverflow", "OutOfMemory"])
+@pytest.mark.parametrize("most", [0, 300])
+def test_where_hardly_anything_goes_through_no_window_is_advised(kind: str, most: int) -> None:
+    model = server(lambda request, tokens: ModelError("no room", kind=kind) if tokens > most else None)
+    said = verdict(probes(model), model.profile)
+    assert "window=" not in said
+    assert "no size does" in said
+
+
+def test_a_limit_that_the_server_names_is_believed() -> None:
+    profile = server(overflow).profile
+    assert "window=4096" in verdict([probe_of(9_000, limit=4_096)], profile)
+    assert "window=" not in verdict([probe_of(9_000, limit=128)], profile)
 
 
 def test_a_server_that_truncates_silently_is_caught() -> None:

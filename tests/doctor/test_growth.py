@@ -117,6 +117,11 @@ def test_the_curve_is_as_wide_as_it_may_be(store: Store) -> None:
     assert "█" in drawn(found.requests[:1])[-3]
 
 
+@pytest.mark.parametrize(("number", "axis"), [(1, "1"), (2, "1 2"), (9, "1       9"), (12, "1         12")])
+def test_the_axis_goes_from_the_first_request_to_the_last(store: Store, number: int, axis: str) -> None:
+    assert drawn(run(store, number - 1).requests)[-1].strip() == axis
+
+
 class Page(HTMLParser):
     """Counts tags, and finds whatever a page would fetch."""
 

@@ -37,4 +37,5 @@ def _value(name: str, text: str) -> float | str:
     try:
         return float(text) if name == "seconds" else int(text.replace("_", ""))
     except ValueError:
-        raise ConfigurationError(f"--limit {name}={text}: {text!r} is no number", hint="give a number") from None
+        number = "number" if name == "seconds" else "whole number"
+        raise ConfigurationError(f"--limit {name}={text}: {text!r} is no {number}", hint=f"give a {number}") from None

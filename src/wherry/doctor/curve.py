@@ -28,7 +28,8 @@ def drawn(requests: Sequence[Request], *, width: int = WIDTH, height: int = HEIG
         lines.append(f"{left} ┤{cells}".rstrip())
     lines.append(f"{' ' * len(label)} └{'─' * len(columns)}")
     end = f"{len(requests):,}"
-    lines.append(f"{' ' * len(label)}  1{end.rjust(max(0, len(columns) - 1))}")
+    axis = f"1{end.rjust(max(len(end) + 1, len(columns) - 1))}" if len(requests) > 1 else "1"
+    lines.append(f"{' ' * len(label)}  {axis}")
     return lines
 
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
+import anyio
+
 from wherry.context.counting import TokenCounter
 from wherry.errors import ConfigurationError, ModelError, WherryError
 from wherry.journal import EventType, messages_of_request, read_events, schemas_of_request
@@ -24,6 +26,14 @@ SMALLEST_FILLER = 256
 """Tokens of the first probe with made-up history."""
 SILENT_SHARE = 0.6
 """A server that reports less than this share of what smaller requests let expect has not read all of it."""
+PROBE_SECONDS = 60.0
+"""How long one probe may take. A server that needs longer for a reply this short is of no use."""
+SMALLEST_WINDOW = 512
+"""Tokens: no agent works in fewer, so no smaller window is advised."""
+_OF_SIZE = (FailureKind.ContextOverflow, FailureKind.OutOfMemory)
+"""What a smaller request mends; only there the edge is looked for."""
+_PERHAPS_ONCE = (FailureKind.ServerError, FailureKind.Timeout, FailureKind.ConnectionLost)
+"""What may be over at the next attempt: believed when it happens twice."""
 _TELLING = 100
 """Tokens from which the ratio of reported to counted ones says something."""
 _FILLER = "The quick brown fox jumps over the lazy dog near the river bank. "
@@ -56,7 +66,6 @@ class Probe:
     """What the server said of it."""
     limit: int | None = None
     """The context length that the server named."""
-
     truncated: bool = False
     """Whether the server read far less than it was sent, and did not say so."""
 
@@ -68,30 +77,35 @@ def question_of(store: Store, run_id: str) -> Question:
         RunNotFound: the store has no such run.
         ConfigurationError: it made no request.
     """
-    made = failed = 0
+    made = failed = failed_before = 0
     for event in read_events(store, run_id):
         if event.type is EventType.MODEL_REQUESTED:
-            made += 1
+            made, failed_before = made + 1, failed
         elif event.type is EventType.MODEL_FAILED:
             failed = made
+        elif event.type is EventType.MODEL_REPLIED:
+            failed = failed_before  # what failed on the way to a reply did not fail in the end
     if not made:
         raise ConfigurationError(f"the run {run_id!r} made no request to a model", hint="give another run, or none")
     number = failed or made
     return Question(messages_of_request(store, run_id, number), schemas_of_request(store, run_id, number))
 
 
-async def diagnose(model: Model, question: Question | None = None) -> AsyncIterator[Probe]:
+async def diagnose(
+    model: Model, question: Question | None = None, *, deadline: float = PROBE_SECONDS
+) -> AsyncIterator[Probe]:
     """Run the recipe; each probe as soon as it is over. Ends when it is known how much is too much.
 
     Args:
         model: the live backend.
         question: what went wrong; None tries made-up history up to the model's window.
+        deadline: seconds that one attempt at a probe may take.
 
     Raises:
         WherryError: the backend could not be got ready at all.
     """
     profile = await model.prepare() if isinstance(model, Prepared) else model.profile
-    probing = _Probing(model, profile)
+    probing = _Probing(model, profile, deadline)
     if question is None:
         async for probe in probing.made_up():
             yield probe
@@ -112,7 +126,7 @@ async def diagnose(model: Model, question: Question | None = None) -> AsyncItera
         yield probe
         if not probe.ok:
             return
-    async for probe in probing.history(system, rest, question.tools):
+    async for probe in probing.history(system, rest, question.tools, tried=first):
         yield probe
 
 
@@ -125,29 +139,46 @@ def verdict(probes: Sequence[Probe], profile: ModelProfile) -> str:
         silent = next((probe for probe in probes if probe.truncated), None)
         if silent is None:
             return f"nothing failed, up to {max(probe.tokens for probe in probes):,} tokens"
+        window = silent.reported or 0
+        advice = f"give the model window={window}, or " if window >= SMALLEST_WINDOW else ""
         return (
-            f"the server reads no more than {silent.reported:,} of {silent.tokens:,} tokens and does not say so: "
-            f"give the model window={silent.reported}, or raise the server's own context (num_ctx, --ctx-size)"
+            f"the server reads no more than {window:,} of {silent.tokens:,} tokens and does not say so: "
+            f"{advice}raise the server's own context (num_ctx, --ctx-size)"
         )
     worst = min(bad, key=lambda probe: probe.tokens)
-    good = max((probe.tokens for probe in probes if probe.ok and probe.tokens < worst.tokens), default=0)
+    passed = (probe for probe in probes if probe.ok and not probe.truncated and probe.tokens < worst.tokens)
+    good = max(passed, key=lambda probe: probe.tokens, default=None)
     where = f"it first fails {worst.what} ({worst.messages} messages, {worst.tokens:,} tokens): {worst.kind}"
-    if good:
-        where += f"; {good:,} tokens went through"
-    return f"{where}. {_advice(worst, good, profile)}"
+    if good is not None:
+        where += f"; {good.tokens:,} tokens went through"
+        where += "" if good.reported is None else f", {good.reported:,} as the server counts"
+    return f"{where}. {_advice(worst, _window(probes, good), profile)}"
 
 
-def _advice(worst: Probe, good: int, profile: ModelProfile) -> str:
+def _window(probes: Sequence[Probe], good: Probe | None) -> int | None:
+    """The window that what went through proves, in the server's own tokens; None when nothing went through."""
+    if good is None:
+        return None
+    if good.reported is not None:
+        return good.reported + REPLY_TOKENS
+    # Counts are estimates from above where the vocabulary is not known: what other probes took says by how much.
+    told = [probe.reported / probe.tokens for probe in probes if probe.reported and probe.tokens >= _TELLING]
+    return good.tokens if not told else int(good.tokens * max(told))
+
+
+def _advice(worst: Probe, proven: int | None, profile: ModelProfile) -> str:
     match worst.kind:
         case FailureKind.ContextOverflow:
-            window = worst.limit or good
+            window = worst.limit or proven
+            if window is None or window < SMALLEST_WINDOW:
+                return f"{_too_small(window)}: raise the server's own context (num_ctx, --ctx-size)"
             configured = f", not the {profile.window:,} that were taken for it" if profile.window else ""
             return f"The window is {window:,} tokens{configured}: give the model window={window}"
         case FailureKind.OutOfMemory:
-            return (
-                f"The server runs out of memory: give the model window={max(good, 512)}, or the server a smaller "
-                "context, fewer slots, a quantised KV cache; `wherry fit` says what fits"
-            )
+            helps = "a smaller context, fewer slots, a quantised KV cache; `wherry fit` says what fits"
+            if proven is None or proven < SMALLEST_WINDOW:
+                return f"The server runs out of memory. {_too_small(proven)}: give the server {helps}"
+            return f"The server runs out of memory: give the model window={proven}, or the server {helps}"
         case FailureKind.Authentication:
             return "The key is refused: check it, and the address that it is sent to"
         case FailureKind.QuotaExhausted:
@@ -164,33 +195,38 @@ def _advice(worst: Probe, good: int, profile: ModelProfile) -> str:
             return f"It said: {worst.said}" if worst.said else "See the server's own log"
 
 
+def _too_small(window: int | None) -> str:
+    if window is None:
+        return "Nothing goes through: no size does"
+    return f"No more than {window:,} tokens go through, too few for any agent: no size does"
+
+
 @dataclass(slots=True)
 class _Probing:
     model: Model
     profile: ModelProfile
+    deadline: float
     ratio: float | None = None
     """The largest ratio so far of reported to counted tokens: estimates are far above the truth."""
 
     async def ask(self, what: str, messages: Sequence[Message], tools: Sequence[ToolSchema] = ()) -> Probe:
-        """Send one request and note what comes of it."""
+        """Send one request and note what comes of it; once more where that may have been chance."""
+        probe = await self._once(what, messages, tools)
+        return await self._once(what, messages, tools) if probe.kind in _PERHAPS_ONCE else probe
+
+    async def _once(self, what: str, messages: Sequence[Message], tools: Sequence[ToolSchema]) -> Probe:
         counter = TokenCounter.for_profile(self.profile)
         tokens = sum(counter.message(message) for message in messages) + counter.tools(tools)
         began = time.monotonic()
         request = ModelRequest(messages, tools, max_output=REPLY_TOKENS)
         try:
-            reply = await self.model.complete(request)
+            with anyio.fail_after(self.deadline):
+                reply = await self.model.complete(request)
+        except TimeoutError:
+            error = ModelError(f"no answer within {self.deadline:g} s", kind=FailureKind.Timeout)
+            return _failed(what, messages, tokens, time.monotonic() - began, error)
         except WherryError as error:
-            failure = Failure.of(error) if isinstance(error, ModelError) else None
-            return Probe(
-                what,
-                messages=len(messages),
-                tokens=tokens,
-                ok=False,
-                seconds=time.monotonic() - began,
-                kind=str(failure.kind) if failure else type(error).__name__,
-                said=error.message[:300],
-                limit=failure.limit if failure else None,
-            )
+            return _failed(what, messages, tokens, time.monotonic() - began, error)
         reported = None if reply.usage is None or not reply.usage.input_tokens else reply.usage.input_tokens
         return Probe(
             what,
@@ -211,27 +247,41 @@ class _Probing:
         return False
 
     async def history(
-        self, system: Sequence[Message], rest: Sequence[Message], tools: Sequence[ToolSchema]
+        self,
+        system: Sequence[Message],
+        rest: Sequence[Message],
+        tools: Sequence[ToolSchema],
+        *,
+        tried: Sequence[Message],
     ) -> AsyncIterator[Probe]:
-        """The history added back from its beginning, twice as much each time; then the edge between good and bad."""
+        """The history added back from its beginning, twice as much each time; then the edge between good and bad.
+
+        `tried` went through already, with the system prompt and the tools.
+        """
         ends = [number for number in range(1, len(rest) + 1) if _is_whole(rest[:number])]
         good, bad, size = -1, len(ends), 1
+        if ends and list(rest[: ends[0]]) == list(tried):
+            good, size = 0, 2
         while good < len(ends) - 1 and bad == len(ends):
             place = min(size, len(ends)) - 1
             probe = await self._with(system, rest[: ends[place]], tools)
             yield probe
             if probe.ok:
                 good, size = place, size * 2
-            else:
+            elif probe.kind in _OF_SIZE:
                 bad = place
+            else:
+                return
         while bad - good > 1 and bad < len(ends):
             middle = (good + bad) // 2
             probe = await self._with(system, rest[: ends[middle]], tools)
             yield probe
             if probe.ok:
                 good = middle
-            else:
+            elif probe.kind in _OF_SIZE:
                 bad = middle
+            else:
+                return
 
     async def _with(self, system: Sequence[Message], rest: Sequence[Message], tools: Sequence[ToolSchema]) -> Probe:
         return await self.ask(f"with {len(rest)} messages of history", [*system, *rest], tools)
@@ -250,16 +300,20 @@ class _Probing:
             yield probe
             if probe.ok:
                 good, size = size, size * 2
-            else:
+            elif probe.kind in _OF_SIZE:
                 bad = size
+            else:
+                return
         while bad and bad - good > max(64, bad // 32):
             middle = (good + bad) // 2
             probe = await self._filled(middle)
             yield probe
             if probe.ok:
                 good = middle
-            else:
+            elif probe.kind in _OF_SIZE:
                 bad = middle
+            else:
+                return
 
     async def _filled(self, tokens: int) -> Probe:
         counter = TokenCounter.for_profile(self.profile)
@@ -269,6 +323,20 @@ class _Probing:
         while repeats > 1 and counter.message(Message("user", _FILLER * repeats + asking)) > tokens:
             repeats -= max(1, repeats // 100)
         return await self.ask(f"with {tokens:,} tokens of made-up text", [Message("user", _FILLER * repeats + asking)])
+
+
+def _failed(what: str, messages: Sequence[Message], tokens: int, seconds: float, error: WherryError) -> Probe:
+    failure = Failure.of(error) if isinstance(error, ModelError) else None
+    return Probe(
+        what,
+        messages=len(messages),
+        tokens=tokens,
+        ok=False,
+        seconds=seconds,
+        kind=str(failure.kind) if failure else type(error).__name__,
+        said=error.message[:300],
+        limit=failure.limit if failure else None,
+    )
 
 
 def _is_whole(messages: Sequence[Message]) -> bool:
