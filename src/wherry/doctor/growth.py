@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -13,10 +14,14 @@ from wherry.journal import Event, EventType, read_events
 from wherry.messages import Message
 from wherry.models import ModelProfile
 from wherry.models.families import family_of
-from wherry.store import Store
+from wherry.store import RunRow, Store
 
 LARGEST = 10
 """How many messages are named."""
+_SUMMARY = re.compile(r"<wherry:summary>.*?</wherry:summary>", re.DOTALL)
+"""The block of a summary. Nothing else in a window can hold this mark: it is escaped in whatever comes in."""
+_PAGE = 500
+"""Runs that are looked through at a time for those that belong to this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Request:
     task: int
     summary: int
     turns: int
+    """All else, with what a request takes beyond its messages."""
     reserved: int
     """What the reply might have taken."""
     window: int
@@ -88,7 +94,7 @@ class Growth:
     moves: Sequence[Move]
     warnings: Sequence[str]
     children: Sequence[tuple[str, str]]
-    """The runs that it started: agent, id."""
+    """The runs that it started, those that wrote its summaries as well: agent, id."""
     limits: Sequence[str]
 
 
@@ -102,16 +108,33 @@ def growth(store: Store, run_id: str) -> Growth:
     reader = _Reader(store, run_id)
     for event in read_events(store, run_id):
         reader.read(event)
+    known = {child for _, child in reader.children}
+    reader.children += [(row.agent, row.run_id) for row in _below(store, run_id) if row.run_id not in known]
     return reader.result()
+
+
+def _below(store: Store, run_id: str) -> list[RunRow]:
+    """The runs that a run started, oldest first. They began while it went on: only such are looked through."""
+    parent = store.run(run_id)
+    before = None if parent.finished is None else parent.finished + 1
+    found: list[RunRow] = []
+    while True:
+        rows = store.runs(limit=_PAGE, children=True, before=before)
+        found += [row for row in rows if row.parent_run_id == run_id]
+        if len(rows) < _PAGE or rows[-1].started < parent.started or rows[-1].started == before:
+            return found[::-1]
+        before = rows[-1].started
 
 
 @dataclass(slots=True)
 class _Seen:
-    """A message that was sent at least once."""
+    """A message that was sent at least once, and what of it is the task and what a summary."""
 
     tokens: int
     message: Message
     call: int
+    task: int = 0
+    summary: int = 0
 
 
 @dataclass(slots=True)
@@ -124,20 +147,21 @@ class _Reader:
     status: str = "no end"
     digests: list[str] = field(default_factory=list[str])
     seen: dict[str, _Seen] = field(default_factory=dict[str, _Seen])
-    summaries: set[str] = field(default_factory=set[str])
     requests: list[Request] = field(default_factory=list[Request])
     moves: list[Move] = field(default_factory=list[Move])
     warnings: list[str] = field(default_factory=list[str])
     children: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     limits: list[str] = field(default_factory=list[str])
+    said: str = ""
+    """The beginning of the task, as it was given."""
     task: str | None = None
-    """The digest of the task."""
+    """The task as it was sent last."""
 
     def read(self, event: Event) -> None:
         payload = event.payload
         match event.type:
             case EventType.RUN_STARTED:
-                self.agent, self.model = event.agent, str(payload["model"])
+                self.agent, self.model, self.said = event.agent, str(payload["model"]), str(payload["task"]).strip()
                 family = family_of(self.model)
                 self.counter = TokenCounter.for_profile(ModelProfile(self.model, counter=family.counter))
             case EventType.MODEL_REQUESTED:
@@ -147,7 +171,6 @@ class _Reader:
             case EventType.MODEL_FAILED:
                 self._failed(payload)
             case EventType.CONTEXT_COMPACTED:
-                self.summaries.add(str(payload.get("summary") or ""))
                 self._moved(payload, f"compaction of {payload.get('groups', '?')} turns ({payload.get('how', '?')})")
             case EventType.CONTEXT_OFFLOADED:
                 what = (
@@ -194,16 +217,10 @@ class _Reader:
         self.digests[keep:] = payload["add"]
         for digest in payload["add"]:
             if digest not in self.seen:
-                message = Message.decode(self.store.message(digest))
-                if self.task is None and message.role == "user":
-                    self.task = digest
-                count = 0 if self.counter is None else self.counter.message(message)
-                self.seen[digest] = _Seen(count, message, number)
-        counted, tools = int(payload["tokens"]), int(payload.get("tools", 0))
-        whole = sum(self.seen[digest].tokens for digest in self.digests) or 1
-        # The run may have counted with another vocabulary than its model's name gives away.
-        scale = (counted - tools) / whole
-        system, task, summary = self._pinned(scale)
+                self.seen[digest] = self._weighed(Message.decode(self.store.message(digest)), number)
+        self._find_task(number)
+        counted, tools = int(payload["tokens"]), min(int(payload.get("tools", 0)), int(payload["tokens"]))
+        system, task, summary = self._pinned(counted - tools)
         turns = counted - tools - system - task - summary
         self.requests.append(
             Request(
@@ -222,29 +239,69 @@ class _Reader:
             )
         )
 
-    def _pinned(self, scale: float) -> tuple[int, int, int]:
-        """The sizes of the system prompt, the task and the summary, which may be one message with the task."""
-        system = task = summary = 0
-        for place, digest in enumerate(self.digests):
-            seen = self.seen[digest]
-            if place == 0 and seen.message.role == "system":
-                system = round(seen.tokens * scale)
-            elif digest in self.summaries:
-                summary += round(seen.tokens * scale)
-            elif self._holds_task(digest):
-                own = self.seen[self.task].tokens if self.task else 0
-                task = round(own * scale)
-                summary += round((seen.tokens - own) * scale)
-        return system, task, summary
+    def _weighed(self, message: Message, number: int) -> _Seen:
+        """A message and its tokens; of a summary's block, those too."""
+        if self.counter is None:
+            return _Seen(0, message, number)
+        seen = _Seen(self.counter.message(message), message, number)
+        if message.role == "user" and (block := _SUMMARY.search(message.content)):
+            alone = not message.content.replace(block[0], "").strip()
+            seen.summary = seen.tokens if alone else min(seen.tokens, self.counter.text(block[0]))
+        return seen
 
-    def _holds_task(self, digest: str) -> bool:
-        if self.task is None or digest == self.task:
-            return digest == self.task
-        message = self.seen[digest].message
-        return message.role == "user" and message.content.startswith(self.seen[self.task].message.content)
+    def _find_task(self, number: int) -> None:
+        """Find the message that holds the task: the one before, or what stands for it since the window was rewritten.
+
+        In the first request it is the last message of a user: what stands before comes from the session. Later one that
+        was not sent before and is not an answer to the run's own turns.
+        """
+        users = [digest for digest in self.digests if self.seen[digest].message.role == "user"]
+        if self.counter is None or any(self.seen[digest].task for digest in users):
+            return
+        new = [digest for digest in users if self.seen[digest].call == number and self._own(digest)]
+        order = users[::-1] if self.task is None else new
+        for exact in (self.task or self.said, self.said):
+            for digest in order:
+                if found := _beginning_with(exact, self._own(digest)):
+                    self._is_task(digest, found)
+                    return
+        if order and (own := self._own(order[0])):  # cut, or with something escaped in it
+            first = self.seen[order[0]].message.content.lstrip().startswith(own[0])
+            self._is_task(order[0], own[0] if first else own[-1])
+
+    def _own(self, digest: str) -> list[str]:
+        """What a user's message says besides a summary."""
+        return [text for part in _SUMMARY.split(self.seen[digest].message.content) if (text := part.strip())]
+
+    def _is_task(self, digest: str, text: str) -> None:
+        seen, counter = self.seen[digest], self.counter
+        if counter is not None:
+            size = counter.message(replace(seen.message, content=text))
+            alone = len(text) == len(seen.message.content.strip())
+            seen.task = seen.tokens if alone else min(size, seen.tokens)
+            left = seen.tokens - seen.task
+            seen.summary = left if seen.summary and [text] == self._own(digest) else min(seen.summary, left)
+        self.task = text
+
+    def _pinned(self, room: int) -> tuple[int, int, int]:
+        """The sizes of the system prompt, the task and the summary, which may be one message with the task.
+
+        The run may have counted with another vocabulary than its model's name gives away, or have taken the server's
+        word for what it sent before: then all messages are scaled alike.
+        """
+        room = max(0, room - (0 if self.counter is None else self.counter.request))
+        whole = sum(self.seen[digest].tokens for digest in self.digests) or 1
+        first = self.seen[self.digests[0]] if self.digests else None
+        system = first.tokens if first is not None and first.message.role == "system" else 0
+        task = sum(self.seen[digest].task for digest in self.digests)
+        summary = sum(self.seen[digest].summary for digest in self.digests)
+        return system * room // whole, task * room // whole, summary * room // whole
 
     def _answered(self, payload: Any) -> None:
-        if not self.requests or payload.get("estimated"):
+        if not self.requests:
+            return
+        self._amend(failed="")  # what failed on the way, a layer of the model has mended
+        if payload.get("estimated"):
             return
         usage = payload["usage"]
         self._amend(reported=int(usage["input_tokens"]), cached=int(usage["cached_tokens"]))
@@ -264,19 +321,34 @@ class _Reader:
         seen = self.seen[digest]
         message = seen.message
         head = " ".join(message.content[:400].split()) or ", ".join(call.name for call in message.tool_calls)
-        return Weight(seen.tokens, message.role, self._source(digest, message), seen.call, head[:120])
+        return Weight(seen.tokens, message.role, _source(seen), seen.call, head[:120])
 
-    def _source(self, digest: str, message: Message) -> str:
-        if digest == self.task:
-            return "task"
-        if digest in self.summaries or self._holds_task(digest):
-            return "summary"
-        match message.role:
-            case "system":
-                return "system prompt"
-            case "assistant":
-                return "the model"
-            case "tool":
-                return message.name or "a tool"
-            case _:
-                return "output and notes"
+
+def _beginning_with(task: str, texts: Sequence[str]) -> str:
+    """The text that is the task, or begins with it; "" where none does. One that follows others is told by its blank
+    line: neighbouring messages of a user are sent as one.
+    """
+    if not task:
+        return ""
+    for text in reversed(texts):
+        if text.startswith(task):
+            return text
+        if (at := text.rfind(f"\n\n{task}")) >= 0:
+            return text[at + 2 :]
+    return ""
+
+
+def _source(seen: _Seen) -> str:
+    if seen.task and seen.task >= seen.summary:
+        return "task"
+    if seen.summary:
+        return "summary"
+    match seen.message.role:
+        case "system":
+            return "system prompt"
+        case "assistant":
+            return "the model"
+        case "tool":
+            return seen.message.name or "a tool"
+        case _:
+            return "output and notes"
