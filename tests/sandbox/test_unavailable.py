@@ -86,3 +86,16 @@ def test_without_any_jail_nothing_is_built_and_the_ways_out_are_named(tmp_path: 
     assert (seen["tiers"]["namespaces"], seen["tiers"]["landlock"]) == (False, False)
     assert seen["best"] is None
     assert seen["left"] == []
+
+
+@pytest.mark.parametrize(
+    "first", ["import wherry.agents.code_agent", "from wherry.sandbox import RecordedCall, TierReport"]
+)
+def test_names_that_load_late_are_what_they_say_in_any_order(first: str) -> None:
+    code = (
+        f"{first}\nimport types, wherry.sandbox as s\nfrom wherry.agents import code_agent\n"
+        "loose = [n for n in s.__all__ if isinstance(getattr(s, n), types.ModuleType)]\n"
+        "assert not loose, loose\nassert callable(code_agent.rebuild)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr

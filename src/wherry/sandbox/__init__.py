@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .files import Collected, OutputFile
     from .frames import MAX_FRAME, FrameError
     from .packages import PackageSet, package_set
-    from .probe import ProbeReport, TierReport, probe
-    from .rebuild import Answers, Rebuilt, RecordedCall, RecordedSnippet, rebuild
+    from .probing import ProbeReport, TierReport, probe
+    from .rebuilding import Answers, Rebuilt, RecordedCall, RecordedSnippet, rebuild
     from .tiers import TIERS
 
 __all__ = [
@@ -51,21 +51,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answers": "rebuild",
+    "Answers": "rebuilding",
     "Collected": "files",
     "FrameError": "frames",
     "MAX_FRAME": "frames",
     "OutputFile": "files",
     "PackageSet": "packages",
-    "ProbeReport": "probe",
-    "Rebuilt": "rebuild",
-    "RecordedCall": "rebuild",
-    "RecordedSnippet": "rebuild",
+    "ProbeReport": "probing",
+    "Rebuilt": "rebuilding",
+    "RecordedCall": "rebuilding",
+    "RecordedSnippet": "rebuilding",
     "TIERS": "tiers",
-    "TierReport": "probe",
+    "TierReport": "probing",
     "package_set": "packages",
-    "probe": "probe",
-    "rebuild": "rebuild",
+    "probe": "probing",
+    "rebuild": "rebuilding",
 }
 """What loads when it is first named."""
 

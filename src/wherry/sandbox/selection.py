@@ -51,7 +51,7 @@ def get_sandbox(name: str = "auto", *, limits: SandboxLimits | None = None, pack
 
             return UnsafeSandbox(limits, packages=package_set(packages))
         case _ if name == "auto" or name in JAILS:
-            from .probe import get_jail
+            from .probing import get_jail
 
             return get_jail(name, limits, package_set(packages))
         case _:
