@@ -463,3 +463,18 @@ def test_an_empty_ring_is_refused() -> None:
         KeyRing()
     with pytest.raises(ConfigurationError):
         KeyRing(["", " "])
+
+
+def test_models_that_count_differently_are_counted_from_above() -> None:
+    def counter(*counters: str) -> object:
+        return Fallback(*(ScriptedModel([], counter=one) for one in counters)).profile.counter
+
+    assert counter("qwen", "qwen") == "qwen"
+    assert counter("o200k", "cl100k") == "bytes"
+    assert counter("qwen", "qwen", "llama3") == "bytes"
+    behind = Cached(Fallback(ScriptedModel([], counter="qwen"), ScriptedModel([], counter="llama3")))
+    assert Fallback(ScriptedModel([], counter="qwen"), behind).profile.counter == "bytes"
+    assert (
+        anyio.run(Fallback(ScriptedModel([], counter="qwen"), ScriptedModel([], counter="o200k")).prepare).counter
+        == "bytes"
+    )

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from wherry.agents.diagnosis import explained, kind_of
-from wherry.agents.metering import end_failed, pricing, usage_of
+from wherry.agents.metering import count_alike, end_failed, pricing, usage_of
 from wherry.agents.streaming import deltas_wanted, streamed
-from wherry.context import Fitted
+from wherry.context import DEFAULT_WINDOW, Fitted
 from wherry.errors import ContextBudgetError, ModelError, WherryError
 from wherry.journal import EventType
 from wherry.messages import Message, ToolCall, ToolSchema, Usage
@@ -125,7 +125,7 @@ class _Question:
         run = self.run
         window = run.window
         run.room = run.room or window.window
-        window.window = backend.window(run.room if profile.window is None else min(run.room, profile.window))
+        window.window = backend.window(min(run.room, self._taken_by(profile)))
         most = None
         if window.window < run.room:
             wanted = run.agent.context.reserve_output or profile.max_output
@@ -161,6 +161,18 @@ class _Question:
         run.journal.send_soon()
         return fitted
 
+    def _taken_by(self, profile: ModelProfile) -> int:
+        """The largest request that a model is said to take, which may be another one than the run began with."""
+        run = self.run
+        if profile.window is not None and profile.window > 0:
+            return profile.window
+        if run.agent.context.window is not None or run.room <= DEFAULT_WINDOW:
+            return run.room  # the user's word, or little enough for every model
+        said = f"the context length of {profile.name!r} is not known; {DEFAULT_WINDOW:,} tokens are assumed for it"
+        if said not in run.warnings:
+            run.warn(said, "say it with the model's window=...")
+        return DEFAULT_WINDOW
+
     async def _admitted(self, call: Call, backend: Backend, fitted: Fitted) -> tuple[ModelReply, float]:
         """The reply and the seconds that it took, once the server has room for the request."""
         model, reservation = self.run.model, cast("Reservation", self.reservation)
@@ -193,7 +205,13 @@ class _Question:
             usage = usage_of(reply, fitted.tokens, said, seconds, self.profile or run.profile)
         cast("Reservation", self.reservation).settle(usage)
         if reply.usage is not None and not reply.cached:
-            run.window.report(reply.usage)
+            if count_alike(run.model):
+                run.window.report(reply.usage)
+            else:
+                # What one tokenizer made of these messages must not be taken for what the next will: it may only
+                # make the estimate larger.
+                counter = run.window.counter
+                counter.report(int(fitted.tokens / counter.ratio), reply.usage.input_tokens)
         calls = _with_ids(reply.tool_calls, run.step)
         await run.window.append(Message("assistant", reply.text, tool_calls=calls))
         more = {"cached": True} if reply.cached else {}

@@ -70,6 +70,15 @@ def behind(model: Model) -> Iterator[Model]:
         yield model
 
 
+def count_alike(model: Model) -> bool:
+    """Whether all models that may be asked have one tokenizer, as far as is known."""
+    if not hasattr(model, "route"):  # most: asked at every step
+        return True
+    first, *others = [one.profile for one in behind(model)]
+    known = first.counter != "bytes"  # an estimate stands for any tokenizer
+    return all(one.counter == first.counter and (known or one.name == first.name) for one in others)
+
+
 def pricing(profile: ModelProfile) -> Pricing:
     """The price of a request to this model that takes so many tokens, none of them cached."""
 

@@ -38,7 +38,7 @@ class Fallback:
     the next model is asked at once.
 
     Of the profile, the window is that of the model whose turn it is; what a request may hold (tools, images) is what
-    all of them take.
+    all of them take. Tokens are counted with the models' tokenizer if they share one, else with an upper estimate.
 
     Raises:
         ConfigurationError: There is no other model, or `on` has no failure's name.
@@ -181,8 +181,12 @@ class Fallback:
 
     def _shared(self, profile: ModelProfile) -> ModelProfile:
         all_of_them = [target(model).profile for model in self._models]
+        # One window serves them all, and what one tokenizer counts may be half of what another makes of it. A layer's
+        # own profile counts too: it may have several models behind it.
+        counters = [one.counter for one in (profile, *all_of_them, *(model.profile for model in self._models))]
         return replace(
             profile,
+            counter=counters[0] if all(counter == counters[0] for counter in counters) else "bytes",
             native_tools=all(each.native_tools for each in all_of_them),
             images=all(each.images for each in all_of_them),
             control_tokens=tuple(dict.fromkeys(token for each in all_of_them for token in each.control_tokens)),
