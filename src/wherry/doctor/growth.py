@@ -20,8 +20,8 @@ LARGEST = 10
 """How many messages are named."""
 _SUMMARY = re.compile(r"<wherry:summary>.*?</wherry:summary>", re.DOTALL)
 """The block of a summary. Nothing else in a window can hold this mark: it is escaped in whatever comes in."""
-_PAGE = 500
-"""Runs that are looked through at a time for those that belong to this one."""
+_MOST_CHILDREN = 100_000
+"""Runs below one that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +114,8 @@ def growth(store: Store, run_id: str) -> Growth:
 
 
 def _below(store: Store, run_id: str) -> list[RunRow]:
-    """The runs that a run started, oldest first. They began while it went on: only such are looked through."""
-    parent = store.run(run_id)
-    before = None if parent.finished is None else parent.finished + 1
-    found: list[RunRow] = []
-    while True:
-        rows = store.runs(limit=_PAGE, children=True, before=before)
-        found += [row for row in rows if row.parent_run_id == run_id]
-        if len(rows) < _PAGE or rows[-1].started < parent.started or rows[-1].started == before:
-            return found[::-1]
-        before = rows[-1].started
+    """The runs that a run started, oldest first."""
+    return store.runs(parent=run_id, limit=_MOST_CHILDREN)[::-1]
 
 
 @dataclass(slots=True)
