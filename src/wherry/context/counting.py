@@ -27,6 +27,8 @@ _LARGEST_IMAGE, _PIXELS_A_TOKEN = 1_600, 750
 _RECENT = 16
 MOST_RATIO = 4.0
 """A report beyond this is nonsense rather than news."""
+MOST_EXACT_RATIO = 1.3
+"""More than this a vocabulary's own count is never raised by: what a server adds unseen does not grow with the prompt."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -170,8 +172,15 @@ class TokenCounter:
         """
         if estimated <= 0 or reported <= 0 or reported > estimated * MOST_RATIO:
             return
-        self._ratios.append(reported / estimated)
+        ratio = reported / estimated
+        # A user's function says that it is exact, and may be far from it.
+        self._ratios.append(min(ratio, MOST_EXACT_RATIO) if self.exact and self._shared else ratio)
         self.ratio = max(1.0, *self._ratios)
+
+    def forget(self) -> None:
+        """Count again as if no report had ever come."""
+        self._ratios.clear()
+        self.ratio = 1.0
 
     def _json(self, value: Any, indent: int | None = None) -> int:  # Any: JSON
         text = _compact(value) if indent is None else json.dumps(value, ensure_ascii=False, indent=indent, default=str)

@@ -20,6 +20,8 @@ class Entry:
     digest: str
     settled: int | None = None
     """Its share of what the server reported, where the counter only estimates."""
+    worded: tuple[Message, int] | None = None
+    """What it takes in words, if that was ever asked, and of which message that was counted."""
 
 
 @dataclass(slots=True)

@@ -16,6 +16,8 @@ from wherry.context.escape import escape
 from wherry.context.facts import FactWriter, Summarize
 from wherry.context.groups import Entry, Group, unfinished, well_formed
 from wherry.context.ledger import Ledger
+from wherry.context.rendering import in_words
+from wherry.context.shortening import sized
 from wherry.context.summary import Summary
 from wherry.context.table import budget_error
 from wherry.context.turns import Turns
@@ -26,7 +28,9 @@ from wherry.models.protocol import ModelProfile, Prepared
 from wherry.store.protocol import Artifacts
 
 _ROOM_FOR_WORDS = 24
-"""Tokens that a call or its result may take more in words than as its server counted it."""
+"""Tokens that a call or its result may take more in words than as its server counted it, besides its name."""
+_TRIES = 3
+"""Folding takes out calls too, and with them what they would take in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ class ContextWindow:
 
     def _open(self, task: Message, history: Sequence[Message], state: JSON, summarize: Summarize | None) -> None:
         """Take in what there is before the first request."""
-        kept = self._entry(*self._door.admit(task, self._cap()))
+        kept = self._entry(*self._door.admit(sized(task), self._cap()))
         self._ledger.set_head(task=kept.tokens)
         self._turns = Turns(kept, keep=self._keep)
         summary = Summary(
@@ -183,7 +187,7 @@ class ContextWindow:
         return self._take(message, self._turns.recent, cap)
 
     def _take(self, message: Message, groups: deque[Group], cap: int) -> Message:
-        for part in well_formed(message, groups[-1] if groups else None):
+        for part in well_formed(sized(message), groups[-1] if groups else None):
             message, tokens = self._door.admit(part, cap)
             self._add(self._entry(message, tokens), groups)
         return message
@@ -264,9 +268,8 @@ class ContextWindow:
         self._set_head(system, tuple(tools))
         self._finish(self._turns.recent)
         reserve = self._reserve if max_output is None else max_output
-        words = self._words(tools)
-        if not await self._compaction.keep_within(self.window - reserve - words):
-            raise self._error(reserve, words)
+        if not await self._keep_within(reserve, tools):
+            raise self._error(reserve, self._words(tools))
         total = self._ledger.total()
         flat, keep = self._turns.flat(tools=bool(tools))
         if system is not self._system_sent and system != self._system_sent:
@@ -279,12 +282,37 @@ class ContextWindow:
         schemas = self.counter.scaled(self._ledger.tools)
         return Fitted((self._system.message, *flat), reserve, total, self.window, grown, add, schemas)
 
+    async def _keep_within(self, reserve: int, tools: Sequence[ToolSchema]) -> bool:
+        room = self.window - reserve
+        for _ in range(_TRIES):
+            words = self._words(tools)
+            if await self._compaction.keep_within(room - words):
+                return True
+            if self._words(tools) == words:
+                break
+        # The vocabulary's own count stands for itself: what reports have added to it is not to end a run.
+        if not self.counter.exact or self.counter.ratio == 1.0:
+            return False
+        self.counter.forget()
+        return await self._compaction.keep_within(room - self._words(tools))
+
     def _words(self, tools: Sequence[ToolSchema]) -> int:
-        """What calls and results may take more in words, where a report has settled what they take as such."""
-        if tools or not self._turns.has_calls or not self._ledger.settled:
+        """What calls and results take more in words, as a request without tools has them."""
+        if tools or not self._turns.has_calls:
             return 0
-        messages = [entry.message for entry in self._turns.entries()]
-        return _ROOM_FOR_WORDS * sum(len(message.tool_calls) + (message.role == "tool") for message in messages)
+        return sum(self._more_in_words(entry) for entry in self._turns.entries())
+
+    def _more_in_words(self, entry: Entry) -> int:
+        message = entry.message
+        if not message.tool_calls and message.role != "tool":
+            return 0
+        if entry.settled is not None:
+            # The server's count says nothing of what the words around it take.
+            names = [call.name for call in message.tool_calls] or [message.name or ""]
+            return sum(_ROOM_FOR_WORDS + self.counter.text(name) for name in names)
+        if entry.worded is None or entry.worded[0] is not message:
+            entry.worded = message, self.counter.message(in_words(message))
+        return max(0, self.counter.scaled(entry.worded[1]) - self._ledger.cost(entry))
 
     def state(self) -> JSON:
         """What a later run needs to go on with this conversation: O(window)."""
@@ -304,7 +332,7 @@ class ContextWindow:
         older = self._turns.older
         for raw in saved["messages"]:
             # Escaped and cut when it first came in, but perhaps for a model with other control tokens.
-            for part in well_formed(self._again(Message.from_json(raw)), older[-1] if older else None):
+            for part in well_formed(self._again(sized(Message.from_json(raw))), older[-1] if older else None):
                 self._door.refer(part)
                 self._add(self._entry(part, self.counter.message(part)), older)
         self._finish(older)
