@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from typing import Any
 
 import pytest
-from containers import Engine, start_engine
+from tests.sandbox.containers import Engine, start_engine
 
 from wherry.errors import SandboxUnavailable
 from wherry.sandbox import Execution, Sandbox, SandboxLimits, Session, get_sandbox

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from containers import AGENT, Engine
+from tests.sandbox.containers import AGENT, Engine
 
 GUARD = Path(__file__).with_name("guard.py")
 QUICK = [

@@ -162,7 +162,9 @@ class ContainerLink(ChildLink):
         code, told = _ask(self._engine, "inspect", "--format", "{{.State.Pid}}", self._name)
         if not code and told.isdigit() and int(told) > 0:
             with contextlib.suppress(OSError):
-                self._folder = os.open(f"/proc/{told}/root/work", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._folder = os.open(
+                    os.path.join("/proc", str(told), "root", "work"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+                )
 
     def signal(self, number: int) -> None:
         if number not in (signal.SIGSTOP, signal.SIGCONT):  # they would stop the command alone, not the container
