@@ -192,7 +192,7 @@ def test_the_error_names_the_run_that_was_started(store: Store) -> None:
 
 
 def test_a_store_that_breaks_at_the_end_fails_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(session: str, state: bytes) -> None:
+    def full(session: str, state: bytes, **rest: object) -> None:
         raise StoreError("the disk is full")
 
     monkeypatch.setattr(store, "save_session", full)
@@ -263,3 +263,16 @@ def test_users_messages_never_follow_one_another(store: Store) -> None:
     roles = [m.role for m in model.requests[-1].messages]
     assert roles == ["system", "user", "assistant", "user"]
     assert isinstance(model.requests[-1].messages[-1], Message)
+
+
+@pytest.mark.parametrize("depth", [101, 900, 5_000])
+def test_arguments_nested_too_deeply_are_refused_and_the_run_goes_on(store: Store, depth: int) -> None:
+    deep: list[Any] = []
+    for _ in range(depth):
+        deep = [deep]
+    calls = [ToolCall("c", "final_answer", {"answer": deep}), ToolCall("d", "final_answer", {"answer": "flat"})]
+    model = ScriptedModel([ModelReply(tool_calls=[one]) for one in calls])
+    assert ToolCallingAgent(model=model, store=store).run("x").output == "flat"
+    assert "nested deeper than 100" in model.requests[-1].messages[-1].content
+    while deep:  # a garbage collector of a few versions recurses
+        deep = deep.pop()

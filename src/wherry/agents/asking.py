@@ -17,11 +17,12 @@ import anyio
 
 from wherry.agents.diagnosis import explained, kind_of
 from wherry.agents.metering import count_alike, end_failed, pricing, usage_of
+from wherry.agents.sound_calls import sound_calls
 from wherry.agents.streaming import deltas_wanted, streamed
 from wherry.context import DEFAULT_WINDOW, Fitted
 from wherry.errors import ContextBudgetError, ModelError, WherryError
 from wherry.journal import EventType
-from wherry.messages import Message, ToolCall, ToolSchema, Usage
+from wherry.messages import Message, ToolSchema, Usage
 from wherry.models import Failure, FailureKind, Model, ModelProfile, ModelReply, ModelRequest
 from wherry.models.call import Call, target
 from wherry.models.protocol import Prepared
@@ -198,6 +199,9 @@ class _Question:
     async def _taken(self, reply: ModelReply, seconds: float) -> ModelReply:
         """Settle, append and record a reply."""
         run, fitted = self.run, cast("Fitted", self.fitted)
+        calls = sound_calls(reply.tool_calls, run.step)
+        if calls != tuple(reply.tool_calls):
+            reply = replace(reply, tool_calls=calls)
         if reply.cached:
             usage = Usage(seconds=seconds)
         else:
@@ -212,7 +216,6 @@ class _Question:
                 # make the estimate larger.
                 counter = run.window.counter
                 counter.report(int(fitted.tokens / counter.ratio), reply.usage.input_tokens)
-        calls = _with_ids(reply.tool_calls, run.step)
         await run.window.append(Message("assistant", reply.text, tool_calls=calls))
         more = {"cached": True} if reply.cached else {}
         run.journal.record(
@@ -226,7 +229,7 @@ class _Question:
             estimated=reply.usage is None,
             **more,
         )
-        return reply if calls == tuple(reply.tool_calls) else replace(reply, tool_calls=calls)
+        return reply
 
     def _told(self, text: str) -> None:
         self.run.journal.tell(EventType.MODEL_DELTA, step=self.run.step, attempt=self.attempt, text=text)
@@ -395,14 +398,3 @@ def _of_a_model(error: Exception) -> ModelError:
     return _OfAProgram(
         f"the model raised {type(error).__name__}: {error}", kind=failure.kind, diagnosis=failure.to_json()
     )
-
-
-def _with_ids(calls: Sequence[ToolCall], step: int) -> tuple[ToolCall, ...]:
-    """Calls with an id each, all different: some servers send none, or the same one twice."""
-    seen: set[str] = set()
-    out: list[ToolCall] = []
-    for number, call in enumerate(calls):
-        unique = call if call.id and call.id not in seen else replace(call, id=f"call_{step}_{number}")
-        seen.add(unique.id)
-        out.append(unique)
-    return tuple(out)

@@ -143,6 +143,7 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
         delegate=lambda managed: delegate(lambda: run, managed),
         hidden=agent.hidden_tools(),
         native=lambda schemas: agent.native(schemas, briefing.window),
+        control_tokens=profile.control_tokens,
     )
     toolbox.refresh()
     warnings: list[str] = []

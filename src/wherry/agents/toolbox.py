@@ -7,9 +7,10 @@ a comparison; schemas, stubs and digests are made again only when something has 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
-from wherry.context import Knowledge
+from wherry.context import Knowledge, escape
 from wherry.context.recall import recall
 from wherry.errors import ConfigurationError
 from wherry.messages import Message, ToolSchema, canonical, digest
@@ -58,6 +59,7 @@ class Toolbox:
         delegate: Callable[[Agent], Tool],
         hidden: Sequence[Tool],
         native: Callable[[Sequence[ToolSchema]], Sequence[ToolSchema]],
+        control_tokens: tuple[str, ...] = (),
     ) -> None:
         self._agent = agent
         self._prompt = prompt
@@ -65,6 +67,7 @@ class Toolbox:
         self._delegate = delegate
         self._hidden = {tool.name: tool for tool in (*READERS, *hidden)}
         self._native_of = native
+        self._control_tokens = control_tokens
         self._seen: tuple[object, ...] | None = None
         self._made: dict[int, tuple[object, Tool]] = {}
         self.before: Mapping[str, str] | None = None
@@ -108,9 +111,11 @@ class Toolbox:
         self.digests = {schema.name: digest(canonical(schema.to_json())) for schema in schemas}
         self.tools = {**self._hidden, **visible}
         self.agents = frozenset(agents)
-        self.native = tuple(self._native_of(schemas))
+        # Many descriptions are others' texts: a server's tools, a managed agent that a user named.
+        self.native = tuple(_escaped(schema, self._control_tokens) for schema in self._native_of(schemas))
         self.digest = digest(canonical(self.digests))
-        self.system = Message("system", self._prompt(schemas, self._brief(instructions)))
+        shown = [_escaped(schema, self._control_tokens) for schema in schemas]
+        self.system = Message("system", self._prompt(shown, self._brief(instructions)))
         self._seen = seen
         return True
 
@@ -126,3 +131,30 @@ def _named(schema: ToolSchema, name: str) -> ToolSchema:
     if schema.name == name:
         return schema
     return ToolSchema(name, schema.description, schema.parameters, schema.returns)
+
+
+def _escaped(schema: ToolSchema, control_tokens: tuple[str, ...]) -> ToolSchema:
+    """The schema with no control token and none of wherry's tags in any of its texts; itself if it has none.
+
+    A property or a value of an enum that holds one is shown with it broken, and cannot be used: better than obeyed.
+    """
+    before = {"description": schema.description, "parameters": schema.parameters, "returns": schema.returns}
+    after = {key: _escaped_json(value, control_tokens) for key, value in before.items()}
+    if all(after[key] is value for key, value in before.items()):
+        return schema  # the same object: its tokens are counted once
+    return replace(schema, **after)  # pyright: ignore[reportArgumentType]
+
+
+def _escaped_json(value: object, control_tokens: tuple[str, ...]) -> object:
+    if isinstance(value, str):
+        return escape(value, control_tokens)
+    if isinstance(value, Mapping):
+        known = cast("Mapping[str, object]", value)
+        made = {escape(key, control_tokens): _escaped_json(item, control_tokens) for key, item in known.items()}
+        same = made.keys() == known.keys() and all(made[key] is item for key, item in known.items())
+        return known if same else made
+    if isinstance(value, list | tuple):
+        items = cast("Sequence[object]", value)
+        escaped = [_escaped_json(item, control_tokens) for item in items]
+        return items if all(new is old for new, old in zip(escaped, items, strict=True)) else escaped
+    return value

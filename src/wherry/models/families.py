@@ -19,18 +19,33 @@ class Family:
     """Whether it thinks in output tokens before it answers, which the bound of its output has to allow for."""
 
 
-CHATML = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+CHATML = (
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    # Qwen's and Hermes': calls are read from the text, and results stand in users' turns.
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+)
 LLAMA3 = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>", "<|python_tag|>")
 HARMONY = ("<|start|>", "<|message|>", "<|end|>", "<|channel|>", "<|call|>", "<|return|>", "<|constrain|>")
-GEMMA = ("<start_of_turn>", "<end_of_turn>")
+GEMMA = ("<start_of_turn>", "<end_of_turn>", "<bos>", "<eos>")
 MISTRAL = (
+    "<s>",
+    "</s>",
     "[INST]",
     "[/INST]",
+    "<<SYS>>",
+    "<</SYS>>",
     "[TOOL_CALLS]",
     "[TOOL_RESULTS]",
     "[/TOOL_RESULTS]",
     "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
     "[AVAILABLE_TOOLS]",
+    "[/AVAILABLE_TOOLS]",
 )
 PHI = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>")
 DEEPSEEK = (
@@ -41,8 +56,8 @@ DEEPSEEK = (
     "<｜tool▁calls▁begin｜>",
 )
 
-UNKNOWN = Family("bytes", (*CHATML, *LLAMA3, *GEMMA, "[INST]", "[/INST]"))
-"""A model of no known family: the turns of the templates that most open models use."""
+UNKNOWN = Family("bytes", tuple(dict.fromkeys((*CHATML, *LLAMA3, *HARMONY, *GEMMA, *MISTRAL, *PHI, *DEEPSEEK))))
+"""A model of no known family: it may have the template of any."""
 
 # Sources: the models' tokenizer_config.json and chat templates; for OpenAI's, tiktoken's model table (November 2026).
 _FAMILIES: tuple[tuple[re.Pattern[str], Family], ...] = tuple(
