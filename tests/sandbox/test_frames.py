@@ -6,13 +6,25 @@ import contextlib
 import json
 import struct
 import time
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.sandbox.frames import MAX_FRAME, Call, Decoder, Done, Final, FrameError, Ready, encode, parse
+from wherry.sandbox.frames import (
+    MAX_CONTAINERS,
+    MAX_FRAME,
+    Call,
+    Decoder,
+    Done,
+    Final,
+    FrameError,
+    Ready,
+    encode,
+    parse,
+)
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -121,3 +133,59 @@ def test_length_over_the_limit_is_refused_before_it_is_read() -> None:
 def test_message_over_the_limit_is_not_sent() -> None:
     with pytest.raises(FrameError, match="do not fit"):
         encode({"t": "set", "value": "v" * MAX_FRAME})
+
+
+@pytest.mark.parametrize("most", [16, 17])
+def test_no_hash_may_occur_often_even_among_many_that_differ(most: int) -> None:
+    alike = [n * ((1 << 61) - 1) for n in range(most)]
+    many = [*alike, *range(1, 20_000)]
+    body = json.dumps({"t": "final", "value": [{"~set": many}, {"~dict": [[n, 0] for n in many]}]}).encode()
+    if most > 16:
+        with pytest.raises(FrameError, match="collide"):
+            parse(body)
+        with pytest.raises(FrameError, match="collide"):
+            parse(json.dumps({"t": "final", "value": {"~set": alike}}).encode())
+    else:
+        assert parse(body) == Final([set(many), dict.fromkeys(many, 0)])
+
+
+def test_keys_that_are_equal_do_not_collide() -> None:
+    """What is no data comes as its repr, which many things may share."""
+    for same in ("<Odd>", 1, float("nan")):
+        assert isinstance(parse(json.dumps({"t": "final", "value": {"~set": [same] * 5000}}).encode()), Final)
+
+
+def test_the_same_keys_in_many_objects_do_not_collide() -> None:
+    value = [{"~dict": [[n, 0] for n in range(20)]}] * 100
+    assert isinstance(parse(json.dumps({"t": "final", "value": value}).encode()), Final)
+
+
+@pytest.mark.parametrize("item", [b"[]", b"{}", b'{"a":1}', b"[[]]"])
+def test_more_containers_than_any_value_has_are_refused_before_they_are_made(item: bytes) -> None:
+    body = b'{"t":"final","value":[' + b",".join([item] * (MAX_CONTAINERS + 1)) + b"]}"
+    tracemalloc.start()
+    with pytest.raises(FrameError, match="lists and objects"):
+        parse(body[:MAX_FRAME])
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2 * MAX_FRAME
+
+
+@pytest.mark.parametrize("text", ["[" * 2_000_000, '{"a":[1]}' * 300_000, "\\[" * 1_000_000, '\\"[' * 800_000])
+def test_brackets_in_a_text_are_none(text: str) -> None:
+    assert parse(json.dumps({"t": "final", "value": text}).encode()) == Final(text)
+
+
+@pytest.mark.parametrize("end", [b"", b'"', b"\\", b'\\"'])
+def test_texts_without_an_end_are_refused_in_time(end: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(FrameError):
+        parse(b'{"t":"' + b"[" * (MAX_CONTAINERS + 1) + b'\\"' * 3_000_000 + end)
+    assert time.process_time() - started < 5
+
+
+def test_a_call_knows_what_it_came_in() -> None:
+    body = b'{"t":"call","n":1,"name":"f","args":[],"kw":{}}'
+    got = parse(body)
+    assert isinstance(got, Call)
+    assert got.size == len(body)

@@ -6,6 +6,8 @@ typed record, or is a `FrameError`. Never pickle.
 
 from __future__ import annotations
 
+import itertools
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,9 +21,15 @@ MAX_FRAME = 8 << 20
 """Bytes of a frame without its length. More is refused before it is read."""
 MAX_DEPTH = 110
 """Nesting that a frame may have, so that no later reader of its values runs out of stack: a value's and some more."""
+MAX_CONTAINERS = 500_000
+"""Lists and objects in a frame: an empty one takes three bytes of it and sixty or more of the host's memory."""
 MAX_READINGS = 1000
 """Of the clock, that a snippet may report."""
 MAX_CALLS_TEXT = 200
+_TO_BRACKET = re.compile(
+    rb"""[^"\[{]*+ (?: "(?:[^"\\]++|\\.)*+(?:"|\\?\Z) [^"\[{]*+ )*+ (?: [\[{] | \Z )""", re.DOTALL | re.VERBOSE
+)
+"""Up to the next bracket outside of texts, or the end: it never fails, and so never looks at a byte twice."""
 _LENGTH = struct.Struct("!I")
 
 
@@ -45,6 +53,8 @@ class Call:
     name: str
     args: list[Any]  # Any: JSON and what `inside.encoding` adds to it
     kwargs: dict[str, Any]
+    size: int = field(default=0, compare=False)
+    """Bytes that it came in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +138,11 @@ def parse(body: bytes) -> Frame:
     Raises:
         FrameError: it is none.
     """
+    containers = body.count(b"[") + body.count(b"{")
+    if containers > MAX_CONTAINERS:
+        found = _TO_BRACKET.finditer(body)
+        if next(itertools.islice(found, MAX_CONTAINERS + 1, None), None) is not None:
+            raise FrameError(f"more than {MAX_CONTAINERS:,} lists and objects")
     try:
         raw: object = decode(body)
     except (ValueError, RecursionError) as error:  # a UnicodeDecodeError is a ValueError
@@ -135,13 +150,13 @@ def parse(body: bytes) -> Frame:
     if not isinstance(raw, dict):
         raise FrameError("no JSON object")
     fields = cast("dict[str, object]", raw)
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+    if containers > MAX_DEPTH:
         _check_depth(fields)
     match fields.get("t"):
         case "ready":
             return Ready(str(fields.get("trouble", ""))[:500])
         case "call":
-            return _call(fields)
+            return _call(fields, len(body))
         case "final":
             return Final(fields.get("value"))
         case "done":
@@ -171,7 +186,7 @@ def _check_depth(value: object) -> None:
     raise FrameError(f"nested deeper than {MAX_DEPTH}")
 
 
-def _call(fields: dict[str, object]) -> Call:
+def _call(fields: dict[str, object], size: int) -> Call:
     number, name, args, kwargs = (fields.get(key) for key in ("n", "name", "args", "kw"))
     if type(number) is not int or not isinstance(name, str) or len(name) > MAX_CALLS_TEXT:
         raise FrameError("a tool call without a valid number and name")
@@ -180,7 +195,7 @@ def _call(fields: dict[str, object]) -> Call:
     named = cast("dict[object, Any]", kwargs)
     if not all(isinstance(key, str) for key in named):
         raise FrameError("a tool call with an argument whose name is no text")
-    return Call(number, name, cast("list[Any]", args), cast("dict[str, Any]", named))
+    return Call(number, name, cast("list[Any]", args), cast("dict[str, Any]", named), size)
 
 
 def _done(fields: dict[str, object]) -> Done:

@@ -10,13 +10,15 @@ import datetime
 import decimal
 import json
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
 from .arrays import Array, Table, unpacked
 from .encoding import MAX_EXPONENT, decimal_text, dumps
 
-_MANY = 1000
+_MOST_ALIKE = 16
+"""Keys of one hash that a table may have."""
 
 
 def decode(body: bytes) -> Any:
@@ -58,10 +60,21 @@ def _text(data: Any) -> str:
 def _keys(keys: list[Any]) -> list[Any]:
     """Refuse keys whose hashes are made to collide: a table of them takes time that is quadratic in their number.
 
-    Only those of texts and bytes are random; an integer's can be chosen.
+    Only those of texts and bytes are random; an integer's can be chosen. Each table is looked at by itself: many with
+    few such keys each cost no more than their number.
     """
-    if len(keys) > _MANY and len(set(map(hash, keys))) < len(keys) // 2:
-        raise ValueError("keys that collide")
+    chosen = [key for key in keys if type(key) is not str and type(key) is not bytes]
+    if len(chosen) <= _MOST_ALIKE:
+        return keys
+    hashes = list(map(hash, chosen))
+    crowded = {value for value, count in Counter(hashes).items() if count > _MOST_ALIKE}
+    if crowded:  # equal keys are one: what is no data may come as the same text often, and NaN is one object
+        alike: dict[int, set[Any]] = {value: set() for value in crowded}
+        for key, value in zip(chosen, hashes, strict=True):
+            if value in crowded:
+                alike[value].add(key)
+                if len(alike[value]) > _MOST_ALIKE:
+                    raise ValueError("keys that collide")
     return keys
 
 

@@ -51,6 +51,8 @@ class Capture(io.RawIOBase):
     def _write_tail(self, view: memoryview, at: int) -> None:
         """A ring: what is older than its length is overwritten."""
         room = self._tail_room
+        if not room:
+            return
         at, view = at + max(len(view) - room, 0), view[-room:]
         while view:
             start = at % room
@@ -92,7 +94,8 @@ def written_text(memory: mmap.mmap | bytes | bytearray | memoryview, cap: int) -
     ring = bytes(memory[start + head_room : start + cap])
     if over > tail_room:
         text += f"\n[... {over - tail_room:,} bytes left out ...]\n"
-        ring = ring[over % tail_room :] + ring[: over % tail_room]
+        if tail_room:
+            ring = ring[over % tail_room :] + ring[: over % tail_room]
     else:
         ring = ring[:over]
     return text + ring.decode("utf-8", "replace")
