@@ -10,7 +10,8 @@ from conversations import exact, opened
 from wherry import ToolCallingAgent
 from wherry.context import ContextBudget
 from wherry.context.shortening import LONGEST_ID, LONGEST_NAME, sized
-from wherry.messages import Message, ToolCall, ToolSchema
+from wherry.journal import EventType
+from wherry.messages import Message, ToolCall, ToolSchema, Usage
 from wherry.models.protocol import ModelReply
 from wherry.models.scripted import ScriptedModel
 
@@ -68,3 +69,32 @@ async def test_calls_in_words_are_counted_as_they_are_sent() -> None:
         await window.append(Message("tool", f"found {number}", tool_call_id=call.id, name=name))
         fitted = await window.request(system=SYSTEM, tools=())
         assert exact(fitted.messages, ()) + fitted.max_output <= 8_192
+
+
+async def walked(counter: str, factor: float, *, once: bool = False) -> tuple[int, list[dict[str, Any]]]:
+    """The largest request of a run in 4,096 tokens whose server reports `factor` of the truth; and the warnings."""
+    window, recorder = opened(budget=ContextBudget(4_096, reserve_output=512, compaction="extract"), counter=counter)
+    largest = 0
+    for number in range(40):
+        call = ToolCall(f"c{number}", "search", {"q": number})
+        await window.append(Message("assistant", "I look.", tool_calls=[call]))
+        said = "plain English words that a tokenizer knows well " * 20
+        await window.append(Message("tool", said, tool_call_id=call.id, name="search"))
+        fitted = await window.request(system=SYSTEM, tools=())
+        truth = exact(fitted.messages, ())
+        largest = max(largest, truth + fitted.max_output)
+        window.report(Usage(1, int(truth * (factor if not once or number == 8 else 1))))
+    return largest, recorder.of(EventType.WARNING)
+
+
+@pytest.mark.parametrize(("counter", "factor"), [("qwen", 0.6), ("qwen", 0.8), ("bytes", 0.25), ("bytes", 0.1)])
+async def test_a_server_that_understates_takes_no_request_over_the_window(counter: str, factor: float) -> None:
+    largest, warnings = await walked(counter, factor)
+    assert largest <= 4_096
+    assert len(warnings) == 1, "and that is said once"
+
+
+@pytest.mark.parametrize("once", [True, False])
+async def test_a_server_that_exaggerates_ends_no_run(once: bool) -> None:
+    largest, _ = await walked("qwen", 3.9, once=once)
+    assert largest <= 4_096

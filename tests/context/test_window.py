@@ -339,7 +339,7 @@ async def test_a_report_under_the_count_makes_room_until_something_is_folded() -
         truth = exact(fitted.messages, TOOLS)
         assert truth <= fitted.tokens
         window.report(Usage(1, truth))
-        assert (await ask(window)).tokens == truth
+        assert truth <= (await ask(window)).tokens <= truth * 1.05
     await turn(window, 9, "word " * 300)
     fitted = await ask(window)
     assert exact(fitted.messages, TOOLS) <= fitted.tokens

@@ -21,14 +21,14 @@ from wherry.models.protocol import ModelProfile
 _PIECE = 262_144
 """Characters that are given to a tokenizer at once: 10 MB without a blank stay linear in time and flat in memory."""
 
-_LARGEST_IMAGE, _PIXELS_A_TOKEN = 1_600, 750
+LARGEST_IMAGE, _PIXELS_A_TOKEN = 1_600, 750
 """Claude counts width x height / 750 and at most about 1,600; OpenAI at most 1,445 (gpt-4o); Qwen-VL pixels / 784."""
 
 _RECENT = 16
 MOST_RATIO = 4.0
 """A report beyond this is nonsense rather than news."""
 MOST_EXACT_RATIO = 1.3
-"""More than this a vocabulary's own count is never raised by: what a server adds unseen does not grow with the prompt."""
+"""A vocabulary's own count is never raised by more: what a server adds unseen does not grow with the prompt."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -205,7 +205,7 @@ def _guarded(counter: Callable[[str], int]) -> Callable[[str], int]:
 def image_tokens(image: Image) -> int:
     """Tokens of a picture: by its size in pixels where that can be read, and never fewer than for a usual one."""
     size = image_size(image.data)
-    return _LARGEST_IMAGE if size is None else max(_LARGEST_IMAGE, math.ceil(size[0] * size[1] / _PIXELS_A_TOKEN))
+    return LARGEST_IMAGE if size is None else max(LARGEST_IMAGE, math.ceil(size[0] * size[1] / _PIXELS_A_TOKEN))
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from wherry.context.counting import TokenCounter
 from wherry.context.escape import escape
-from wherry.context.offload import CLOSING, OPENING, Offload, opening, short_opening
+from wherry.context.offload import CLOSING, OPENING, Offload, no_room, opening, short_opening
 from wherry.context.previews import Kind, head_and_tail, kind_of
 from wherry.context.previews.kinds import Show
 from wherry.context.shortening import short_call
@@ -214,10 +214,10 @@ class Door:
         def render(size: int) -> str:
             return escape(excerpt.render(size), self._control_tokens)
 
-        return Excerpt(render, self._fit(None, render, room))
+        return Excerpt(render, self._fit(None, render, room) or no_room(excerpt))
 
     def _fit(self, opening: str | None, show: Callable[[int], str], room: int, *, short: str | None = None) -> str:
-        """The longest of a few tries that takes at most `room` tokens; at worst the opening alone."""
+        """The longest of a few tries that takes at most `room` tokens; at worst the opening alone, or nothing."""
         size = max(room, 0) * 4
         for _ in range(8):
             if size < _SMALLEST_PREVIEW:

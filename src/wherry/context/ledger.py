@@ -10,10 +10,10 @@ kind of text comes next, which one ratio for all of them would not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from wherry.context.counting import MOST_RATIO, TokenCounter
+from wherry.context.counting import LARGEST_IMAGE, MOST_EXACT_RATIO, MOST_RATIO, TokenCounter
 from wherry.context.groups import Entry
 
 _FAR_UNDER = 0.5
@@ -27,8 +27,24 @@ _SHARED = 1.1
 """One report for several messages says nothing of each alone: a tenth is added, so that what remains when others are
 folded away is not counted short."""
 
-Verdict = Literal["none", "fine", "cut", "nonsense"]
-"""Of a report: nothing to compare it with; learned from; the server must have cut the prompt; it cannot be true."""
+_MOST_SURPLUS = 10
+"""A report under an exact count takes off this part of it at most: the texts are counted as they are."""
+_MOST_AROUND = 50
+"""The part of an exact count by which what stands around the messages may be less."""
+_MUCH_UNDER = 0.85
+"""A report below this share of what an exact counter surely knows is not about the prompt that was sent."""
+_LEAST_SETTLED = 0.3
+_CHARACTERS = 6
+"""No text has fewer tokens than a sixth of its characters, and no estimate is more than three times the truth, except
+for texts of blanks and the like: those stay at the estimate."""
+_OVERHEAD = 48
+"""Tokens that a template is taken to add to a message where it is not known."""
+_SURELY = 256
+"""Tokens of an estimate from which that is looked at."""
+
+Verdict = Literal["none", "fine", "cut", "nonsense", "low"]
+"""Of a report: nothing to compare it with; learned from; the server must have cut the prompt; it cannot be true, for
+it is too high; or too low."""
 
 
 class Ledger:
@@ -118,8 +134,11 @@ class Ledger:
         self._fresh.clear()
         self._counted = total
 
-    def report(self, reported: int) -> tuple[int, Verdict]:
+    def report(self, reported: int, *, most: int) -> tuple[int, Verdict]:
         """Learn what the server counted for the last request.
+
+        Args:
+            most: What a request may take.
 
         Returns:
             What was counted here, and what the report is worth. It is nonsense when it is not above 0 or several times
@@ -132,16 +151,26 @@ class Ledger:
         raw = self._head + self._raw + self._settled
         if reported <= 0 or reported > max(raw, counted) * MOST_RATIO:
             return counted, "nonsense"
+        if self.counter.exact and reported > most and reported > counted * MOST_EXACT_RATIO:
+            return counted, "nonsense"
         if self._is_cut(raw, reported):
             return counted, "cut"
         self._reported = reported, raw
         if self.counter.exact:
-            self.counter.report(raw, reported)
-            self._surplus = 0
-            self._surplus = max(self.total() - reported, 0)
-        else:
-            self._settle(reported)
-        return counted, "fine"
+            return counted, self._take_off(raw, reported)
+        return counted, self._settle(reported)
+
+    def _take_off(self, raw: int, reported: int) -> Verdict:
+        self._surplus = 0
+        unsure = self.tools + self._pictures * LARGEST_IMAGE
+        if reported < (raw - unsure) * _MUCH_UNDER - _SURELY:
+            return "low"
+        self.counter.report(raw, reported)
+        total = self.total()
+        # What stands around each message is counted from above as well.
+        most = self.counter.scaled(unsure + self.counter.request) + total // _MOST_AROUND
+        self._surplus = max(min(total - reported, most, total // _MOST_SURPLUS), 0)
+        return "fine"
 
     def _is_cut(self, raw: int, reported: int) -> bool:
         # Schemas and pictures are counted from far above: they say nothing here.
@@ -154,13 +183,17 @@ class Ledger:
         grown = raw - raw_before
         return reported < before or (exact and grown >= _GROWTH and reported - before < grown * _FAR_UNDER)
 
-    def _settle(self, reported: int) -> None:
+    def _settle(self, reported: int) -> Verdict:
         batch, self._asked = self._asked, []
         head = self._head if self._head_settled is None else 0
         raw = head + sum(entry.tokens for entry in batch)
         part = reported - self._settled - (self._head_settled or 0)
         if part <= raw // _MOST_CHARACTERS:
-            return
+            self._asked = batch
+            return "low" if self._is_low(batch, part) else "fine"
+        if self._is_low(batch, part):
+            self._asked = batch  # settled with what comes next, or never
+            return "low"
         self.counter.report(raw, part)
         alone = len(batch) + (1 if head else 0) == 1
         share = part / raw if alone else part * _SHARED / raw
@@ -170,3 +203,11 @@ class Ledger:
             entry.settled = math.ceil(entry.tokens * share)
             self._raw -= entry.tokens
             self._settled += entry.settled
+        return "fine"
+
+    def _is_low(self, batch: Sequence[Entry], part: int) -> bool:
+        """Whether a report is less than what was sent can have taken. Schemas say nothing, nor does what is added."""
+        texts = 0 if self._head_settled is not None else max(self.system + self.task - 2 * _OVERHEAD, 0)
+        sure = texts + sum(max(entry.tokens - _OVERHEAD, 0) for entry in batch if not entry.message.images)
+        characters = sum(len(entry.message.content) for entry in batch)
+        return sure > _SURELY and part < max(sure * _LEAST_SETTLED, characters / _CHARACTERS)

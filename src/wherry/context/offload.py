@@ -106,3 +106,9 @@ def opening(ref: str | None, *, media_type: str, size: int, lines: int) -> str:
 def short_opening(ref: str | None) -> str:
     """The tag alone, where there is no room for more."""
     return f"{OPENING}/>" if ref is None else f'{OPENING} ref="{ref}"/>'
+
+
+def no_room(excerpt: str) -> str:
+    """What stands for an excerpt of a stored content where no part of it fits: never nothing."""
+    found = references(excerpt[:200])
+    return f"[{found[0][:16] if found else 'excerpt'}: no room; ask for less]"

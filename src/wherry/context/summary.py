@@ -120,9 +120,12 @@ class Summary:
                 return [*self._exact(groups, share, told="\n".join(facts)), *lines], "summary"
         exact = self._exact(groups, share * 4 // 5)
         told = "\n".join(line.text for line in exact)
-        # No token is left to escape in cuts of escaped texts.
         heads = min(heads, share - sum(line.tokens for line in exact))
-        found = self._extract.lines(groups, heads)
+        # Once more: what was put on one line may make a token of two halves.
+        found = [
+            (escape(text, self._control_tokens, own_tags=False), named)
+            for text, named in self._extract.lines(groups, heads)
+        ]
         lines = [
             Line(f"- {text}", self._counter.text(text) + 3, named)
             for text, named in found

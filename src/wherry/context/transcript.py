@@ -192,6 +192,7 @@ class TranscriptReader:
             for said in page:
                 self._hold(said, room)
             await self._fold(summary, room)
+        await self._fold(summary, room)  # the room may be smaller than at the view before, though nothing was said
         self._shorten(room)
         messages = [entry.message for entry in self._entries()]
         if not self._fits(room):
@@ -273,7 +274,8 @@ class TranscriptReader:
             self.cursor = said.position
             role = "assistant" if said.author == self.name else "user"
             # Whole, and with the author's name in the place where the summary's writer looks for it.
-            groups.append(Group([Entry(Message(role, said.text, name=said.author), entry.tokens, said.digest)]))
+            text, author = (escape(part, self._profile.control_tokens) for part in (said.text, said.author))
+            groups.append(Group([Entry(Message(role, text, name=author), entry.tokens, said.digest)]))
         if groups:
             await summary.fold(groups, cap)
             self._show(summary, cap)

@@ -223,7 +223,7 @@ class ContextWindow:
 
     def report(self, usage: Usage) -> None:
         """Learn from what the server says that the last request took."""
-        counted, verdict = self._ledger.report(usage.input_tokens)
+        counted, verdict = self._ledger.report(usage.input_tokens, most=self.window - self._reserve)
         if verdict == "cut":
             self._warn(
                 verdict,
@@ -231,7 +231,7 @@ class ContextWindow:
                 "its context is smaller than was assumed: set its num_ctx or --ctx-size, or say what it has with "
                 "ContextBudget(window=...)",
             )
-        elif verdict == "nonsense":
+        elif verdict in ("nonsense", "low"):
             self._warn(
                 verdict,
                 f"the server reports {usage.input_tokens:,} tokens for a prompt of about {counted:,}: not believed",
