@@ -200,8 +200,8 @@ async def test_mistakes_are_explained() -> None:
         await ask(store, result.run_id, " ?! ")
     with pytest.raises(ToolError, match=r"no message 'm-99999\.0'"):
         await ask(store, result.run_id, "m-99999.0")
-    with pytest.raises(ToolError, match="is no reference such as"):
-        await ask(store, result.run_id, "m-x")
+    with pytest.raises(LookupError, match="is no reference such as"):
+        History(store, result.run_id).message("m-x")
     with pytest.raises(ToolError, match="no message"):
         await ask(store, result.run_id, "m-1.0")
     assert "nothing found" in await ask(store, result.run_id, 'NEAR( AND "')
@@ -212,3 +212,59 @@ def test_an_input_cannot_take_the_name_of_a_function_that_is_always_there() -> N
     for name in ("recall", "read_artifact", "search_artifact"):
         with pytest.raises(ConfigurationError, match=f"the input '{name}' has the name of a tool"):
             agent.run("x", inputs={name: 1})
+
+
+async def test_what_only_looks_like_a_reference_is_searched_for() -> None:
+    store = open_store("memory://")
+    said = calls(("look", {"where": "the parts are m-4711 and m-47.11 and no others"}))
+    result = await agent_of([said, final()], store).arun("look")
+    for query in ("m-4711", "m-47.11"):
+        assert "the parts are" in await ask(store, result.run_id, query), query
+
+
+async def test_what_only_looks_like_an_excerpt_is_found() -> None:
+    store = open_store("memory://")
+    texts = [
+        "[recall: 1 found for 'x', best first] page1word",
+        "[a-0123456789ab: bytes 0 to 9 of 9, x; the end]\npage2word",
+    ]
+    looks = [calls(("look", {"where": "there"})) for _ in texts]
+
+    @tool
+    def look(where: str) -> str:
+        """Look somewhere.
+
+        Args:
+            where: anywhere
+        """
+        return texts.pop(0)
+
+    @tool
+    def search_knowledge(query: str) -> str:
+        """The user's own.
+
+        Args:
+            query: words
+        """
+        return "page3word"
+
+    replies = [*looks, calls(("search_knowledge", {"query": "x"})), final()]
+    model = ScriptedModel(replies, counter="qwen")
+    result = await ToolCallingAgent([look, search_knowledge], model, store=store).arun("look")
+    for word in ("page1word", "page2word", "page3word"):
+        assert "1 found for" in await ask(store, result.run_id, word), word
+
+
+async def test_a_question_that_runs_out_of_time_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wherry.context.history.SECONDS", -1.0)
+    monkeypatch.setattr("wherry.context.history._BATCH", 4)
+    store = open_store("memory://")
+    result = await agent_of([*steps(18), final()], store).arun("look")
+    told: list[str] = []
+    while len(told) < 100:
+        told.append(await ask(store, result.run_id, "step017fact"))
+        if "not complete" not in told[-1]:
+            break
+    assert "not complete yet: ask again" in told[0]
+    assert 3 < len(told) < 60
+    assert "step017fact is" in told[-1]

@@ -20,18 +20,26 @@ from wherry.journal import EventType
 from wherry.messages import Message, digest, parse
 from wherry.store.protocol import Store
 from wherry.store.records import EventRow, Hit, RunRow
+from wherry.tools.builtin.read_artifact import read_back
 
-MOST_OF_AN_ARTIFACT = 2 << 20
-"""Bytes of one artifact that are indexed; `search_artifact` finds what is behind them."""
+MOST_OF_AN_ARTIFACT = 16 << 20
+"""Bytes of one artifact that are indexed; in larger windows `search_artifact` finds what is behind them."""
 SECONDS = 20.0
 """What one question may spend on indexing; the next one goes on. A run of 3,000 steps takes a second."""
 _PIECE = 2_000
 """Bytes of an artifact that make one item of the index."""
 _BATCH = 256
 
-READERS = frozenset({"read_artifact", "search_artifact", "recall", "search_knowledge"})
+_READERS = frozenset({"read_artifact", "search_artifact", "recall"})
 """Tools whose results say again what stands elsewhere: indexed, they would be found in place of it."""
-_AGAIN = re.compile(r"(?:Output:\n|Value: )?(?:\[a-[0-9a-f]{12,64}: |\[recall: )")
+_AGAIN = re.compile(r"\[(?:a-[0-9a-f]{12,64}|recall): ")
+"""How these results begin; a user's own tool of such a name gives something else."""
+_PRINTED = re.compile(r"(?:Output:\n|Value: )")
+"""What a code agent's observation puts before what its snippet printed."""
+_TOLD = re.compile(
+    r"\[recall: \d+ found for [^\n]*, best first\](?:\nstep \d+, [^\n]*?\((?:m-\d|a-[0-9a-f]{12})[^\n]*\): [^\n]*)+"
+)
+"""What `recall` told a snippet, line by line."""
 _SUMMARY = re.compile(r"<wherry:summary>.*?</wherry:summary>\s*", re.DOTALL)
 _WITH_MESSAGES = (EventType.MODEL_REQUESTED, EventType.MODEL_REPLIED, EventType.CONTEXT_COMPACTED)
 _REF = re.compile(r"m-(\d{1,9})\.(\d{1,6})(?:@([0-9a-z]{18}))?")
@@ -73,6 +81,8 @@ class History:
         self._run_id = run_id
         self._session = session
         self._space = f"recall/run/{run_id}" if session is None else f"recall/session/{session}"
+        self.complete = True
+        """Whether the last question was answered from all there is: it may have had too little time to index it."""
 
     def find(self, query: str, *, limit: int = 5) -> list[Memory]:
         """The texts that speak most of the query's words, best first, each message once.
@@ -80,12 +90,17 @@ class History:
         Raises:
             StoreError: The store cannot be read or written.
         """
-        self.catch_up()
+        self.complete = self.catch_up()
         found: dict[str, Memory] = {}
         for hit in self._store.search.find(self._space, query, limit=limit * 4):
             memory = _memory(hit, self._run_id)
             found.setdefault(memory.place.ref, memory)
         return list(found.values())[:limit]
+
+    @staticmethod
+    def is_reference(text: str) -> bool:
+        """Whether a text has the form of a message's reference."""
+        return _REF.fullmatch(text) is not None
 
     def message(self, ref: str) -> Message:
         """The message of a reference that `find` gave.
@@ -142,12 +157,17 @@ class History:
         fresh = cursor == 0 and self._session is None
         reader = _Reader(self._store, run_id, space=self._space, cursor=cursor, fresh=fresh)
         items: list[tuple[str, str]] = []
+        done = cursor
         for item in reader.items():
             items.append(item)
             if len(items) >= _BATCH:
                 self._store.search.add(self._space, items)
                 items.clear()
-                if time.monotonic() > deadline:
+                if reader.cursor > done:  # the next question goes on here, however this one ends
+                    done = reader.cursor
+                    self._store.search.add(at, [], cursor=done)
+                # Not before something is done for good: else a question that is always too late would never get on.
+                if time.monotonic() > deadline and done > cursor:
                     return False
         self._store.search.add(self._space, items)
         self._store.search.add(at, [], cursor=reader.cursor)
@@ -195,12 +215,28 @@ class _Reader:
                 continue  # damaged or removed: the others are still to be found
             bare = _without_summary(message)
             word = _word(name if bare is message else digest(bare.encode()))
-            text = whole(bare)
-            if not text.strip() or bare.role == "system" or _again(bare):
+            text = self._new(bare)
+            if not text.strip() or bare.role == "system":
                 continue
             if bare is not message and self._known(word):
                 continue  # the task, of which the summary has become a part
             yield f"m/{self._run_id}/{row.seq}.{number}/{self._step}/{_who(bare)}", f"{text}\n{word}"
+
+    def _new(self, message: Message) -> str:
+        """The message as text, without what it says again.
+
+        Only what the tools that read did say: any text may look like it, and is to be found then.
+        """
+        text = whole(message)
+        if message.role == "tool":
+            return "" if message.name in _READERS and _AGAIN.match(text) else text
+        before = _PRINTED.match(text) if message.role == "user" else None
+        if before is None:
+            return text
+        if read_back(self._store.artifacts, text[before.end() :]) is not None:
+            return ""
+        told = _TOLD.match(text, before.end())
+        return text if told is None else text[told.end() :]
 
     def _known(self, word: str) -> bool:
         """Whether a message is in the index already, or was given before."""
@@ -275,10 +311,6 @@ def _without_summary(message: Message) -> Message:
 
 def _who(message: Message) -> str:
     return message.role if message.name is None else f"{message.role} {message.name}"
-
-
-def _again(message: Message) -> bool:
-    return (message.role == "tool" and message.name in READERS) or _AGAIN.match(message.content) is not None
 
 
 def _memory(hit: Hit, run_id: str) -> Memory:

@@ -30,14 +30,26 @@ class Recall(Tool):
         """
         context = current_context()
         history = History(context.store, context.run_id, context.session)
-        if query.strip().startswith("m-") and " " not in query.strip():
-            return _one(history, query.strip(), max(offset, 0))
+        if history.is_reference(query.strip()):
+            try:
+                return _one(history, query.strip(), max(offset, 0))
+            except ToolError:
+                # Part numbers look like that too.
+                found = [one for one in _found(history, query) if query.strip().casefold() in one.text.casefold()]
+                if not found:
+                    raise
+                return _told(query, found, complete=history.complete)
         if not _WORD.search(query):
             raise ToolError("the query has no words to search for")
-        try:
-            return _told(query, history.find(query, limit=SHOWN))
-        except StoreError as error:
-            raise ToolError(f"the history cannot be searched: {error.message}") from error
+        found = _found(history, query)
+        return _told(query, found, complete=history.complete)
+
+
+def _found(history: History, query: str) -> list[Memory]:
+    try:
+        return history.find(query, limit=SHOWN)
+    except StoreError as error:
+        raise ToolError(f"the history cannot be searched: {error.message}") from error
 
 
 recall = Recall()
@@ -62,14 +74,15 @@ def _one(history: History, ref: str, offset: int) -> Excerpt:
     return Excerpt.of(render, MAX_CHARS)
 
 
-def _told(query: str, found: list[Memory]) -> Excerpt:
+def _told(query: str, found: list[Memory], *, complete: bool) -> Excerpt:
     short = query if len(query) <= 60 else f"{query[:59]}…"
     words = {word.casefold() for word in _WORD.findall(query) if len(word) > 1}
 
     def render(size: int) -> str:
+        more = "" if complete else "; the index is not complete yet: ask again"
         if not found:
-            return f"[recall: nothing found for {short!r}; try other words]"
-        lines = [f"[recall: {len(found)} found for {short!r}, best first]"]
+            return f"[recall: nothing found for {short!r}{more or '; try other words'}]"
+        lines = [f"[recall: {len(found)} found for {short!r}{more}, best first]"]
         room = max((size - len(lines[0])) // len(found) - 60, 40)
         for memory in found:
             place = memory.place
