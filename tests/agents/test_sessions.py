@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.context.conversations import exact
 
-from wherry import ContextBudget, FunctionModel, RunStatus, ScriptedModel, ToolCallingAgent, open_store, tool
+from wherry import ContextBudget, FunctionModel, Limits, RunStatus, ScriptedModel, ToolCallingAgent, open_store, tool
 from wherry.errors import ModelError
 from wherry.journal import EventType, read_events
 from wherry.messages import Message, ToolCall
@@ -178,3 +178,17 @@ async def test_turns_that_another_process_added_meanwhile_are_kept_and_told() ->
     assert result.output == "late"
     assert "by another process meanwhile" in result.warnings[0]
     assert store.load_session("s") == theirs
+
+
+async def test_a_run_that_a_limit_ended_is_remembered_with_its_calls_closed() -> None:
+    store = open_store("memory://")
+    call = ModelReply(tool_calls=[ToolCall("c", "weigh", {"parcel": 3})])
+    model = ScriptedModel([call, "That was parcel 3."])
+    agent = ToolCallingAgent([weigh], model=model, store=store)
+    result = await agent.arun("Weigh the third.", session="s", limits=Limits(requests=1))
+    assert result.status is RunStatus.LIMIT
+    await agent.arun("Which one was it?", session="s")
+    messages = model.requests[-1].messages
+    assert [message.role for message in messages] == ["system", "user", "assistant", "tool", "assistant", "user"]
+    assert messages[-2].content == "[this run ended: limit]"
+    assert "21 grams" in messages[3].content

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -241,10 +241,16 @@ async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseExce
 
 async def _leave_session(run: Run, result: RunResult) -> None:
     """Keep where the conversation stands, if the run left it in order."""
-    if run.order.session is None or result.status not in (RunStatus.COMPLETED, RunStatus.MAX_STEPS):
+    if run.order.session is None or result.status not in (RunStatus.COMPLETED, RunStatus.MAX_STEPS, RunStatus.LIMIT):
         return
     if result.status is RunStatus.COMPLETED and not run.spoken:
         await run.window.append(Message("assistant", as_text(result.output)))
+    if result.status is RunStatus.LIMIT:
+        # Roles take turns: behind what the model said last comes a user's message, which the next task is joined to.
+        # Calls without a result get one that says so, as before any message.
+        said_last = cast("dict[str, list[dict[str, Any]]]", run.window.state())["messages"][-1]
+        role = "user" if said_last["role"] == "assistant" and not said_last.get("tool_calls") else "assistant"
+        await run.window.append(Message(role, "[this run ended: limit]"))
     state = canonical(run.window.state())
     for ref in references(state.decode("utf-8", "replace")):
         with suppress(StoreError):  # it only looks like an artifact's
