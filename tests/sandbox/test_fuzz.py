@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from wherry.sandbox import Execution, SandboxLimits
 from wherry.sandbox.frames import MAX_FRAME, Call, Decoder, Done, Final, FrameError, Ready, encode
 from wherry.sandbox.links import Exit, Refusals
+from wherry.sandbox.outcome import MOST_ERROR
 from wherry.sandbox.session import WorkerSession
 from wherry.sandbox.values import as_array_or_table, describe
 from wherry.tools import as_json, as_text
@@ -193,6 +194,21 @@ def test_a_frame_of_any_shape_is_read_in_seconds(body: bytes) -> None:
     assert time.process_time() - started < 15
 
 
+def test_calls_may_not_be_large_for_ever() -> None:
+    call = framed(b'{"t":"call","n":1,"name":"f","args":["' + b"v" * (6 << 20) + b'"],"kw":{}}')
+    execution, peer = anyio.run(lambda: converse(call * 12, hang_up=False, wall=20))
+    assert (execution.kind, execution.tool_calls) == ("protocol", 11)
+    assert "MiB of tool calls" in execution.error
+    assert peer.killed
+
+
+def test_the_error_of_a_forged_end_is_cut() -> None:
+    done = framed(b'{"t":"done","id":1,"kind":"exception","error":"' + b"e" * (6 << 20) + b'"}')
+    execution, _ = anyio.run(lambda: converse(done, hang_up=False))
+    assert execution.kind == "exception"
+    assert len(execution.error) == MOST_ERROR
+
+
 class Peer:
     """A process link whose inside is the test."""
 
@@ -275,6 +291,7 @@ def test_any_conversation_ends_in_an_execution(bodies: list[Any], seed: int, don
         (framed(b"{"), "protocol"),
         (framed(b'{"t":"done","id":2}'), "protocol"),
         (framed(b'{"t":"call","n":1,"name":"f","args":[],"kw":{}}') * 2000, "protocol"),
+        (framed(b'{"t":"call","n":1,"name":"f","args":[],"kw":{}}') * 151, "protocol"),
         (framed(b'{"t":"ready"}'), "protocol"),
         (framed(b'{"t":"call","n":1,"name":"g","args":[],"kw":{}}') + framed(b'{"t":"done","id":1}'), None),
     ],

@@ -17,6 +17,7 @@ import pytest
 
 from wherry.errors import ConfigurationError, SandboxError
 from wherry.sandbox import Execution, Sandbox, SandboxLimits, Session, get_sandbox
+from wherry.sandbox.values import Encoded
 
 pytestmark = pytest.mark.anyio
 Run = Callable[[str], Coroutine[Any, Any, Execution]]
@@ -354,3 +355,66 @@ def test_no_process_outlives_the_host(jail: Sandbox, number: signal.Signals) -> 
     host.stdout.close()
     _, alive = psutil.wait_procs(inside, timeout=5)
     assert alive == []
+
+
+class Odd(Exception):
+    def __init__(self, message: object) -> None:
+        self.message = message
+
+
+class Method(Exception):
+    def message(self) -> str:
+        return "never asked"
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class Trap(Exception):
+    @property
+    def message(self) -> str:
+        raise RuntimeError("no message")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (Method("said"), "said"),
+        (Odd(b"bytes"), "bytes"),
+        (Odd({1}), "{1}"),
+        (Odd("text"), "text"),
+        (Mute(), "Mute"),
+        (Trap("x"), "Trap"),
+        (asyncio.CancelledError(), "cancelled"),
+        (asyncio.CancelledError("by the tool"), "by the tool"),
+        (KeyError(), "KeyError"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_whatever_a_tool_raises_is_a_tool_error_inside(session: Session, error: BaseException, told: str) -> None:
+    async def fails(name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+        raise error
+
+    got = await session.run("try:\n    echo()\nexcept ToolError as e:\n    got = str(e)\ngot", call_tool=fails)
+    assert got.ok, got.error
+    assert told in got.value
+    assert (await session.run("1", call_tool=answer)).value == 1
+
+
+async def test_a_tool_whose_own_task_was_cancelled_does_not_cancel_the_run(session: Session) -> None:
+    async def fails(name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+        inner = asyncio.ensure_future(asyncio.Event().wait())
+        asyncio.get_running_loop().call_soon(inner.cancel)
+        await inner
+
+    assert "ToolError: the tool was cancelled" in (await session.run("echo()", call_tool=fails)).error
+
+
+async def test_a_result_that_is_no_json_is_told_inside(session: Session) -> None:
+    async def gives(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        return Encoded(object())
+
+    assert "ToolError: the result of echo: " in (await session.run("echo()", call_tool=gives)).error
+    assert (await session.run("1", call_tool=answer)).value == 1

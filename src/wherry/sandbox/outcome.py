@@ -11,6 +11,9 @@ from .limits import SandboxLimits
 from .links import Exit
 from .protocol import Conditions, Execution, ExecutionKind
 
+MOST_ERROR = 4500
+"""Characters of an error: those of a traceback from inside, and what is said beside it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
@@ -38,7 +41,7 @@ class Outcome:
             has_value=final is not None or done.has_value,
             final=final is not None,
             kind=kind,
-            error="" if final else done.error,
+            error="" if final else done.error[:MOST_ERROR],
             stdout=done.stdout[:cap],
             stderr=done.stderr[:cap],
             seconds=self.seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,8 +19,11 @@ from .protocol import Conditions, Execution, ExecutionKind, ToolHandler
 from .wire import Wire
 
 _SEED_BYTES = 16
-_FLOOD = 1000
+_FLOOD = 50
 """Calls over the limit, each answered with an error, after which the session is ended."""
+_CALL_BYTES = 64 << 20
+"""Of all tool calls of a snippet together; each is read on the host's own thread."""
+_MOST_TEXT = 1000
 
 
 def new_seed() -> str:
@@ -41,6 +45,7 @@ class Snippet:
         self._started = time.monotonic()
         self._final: Final | None = None
         self._calls = 0
+        self._call_bytes = 0
         self._seed = ""
         self.clock = Clock(limits.wall_seconds, ask=link.signal, kill=wire.kill)
         self.sending = False
@@ -106,6 +111,9 @@ class Snippet:
         limit = self._limits.tool_calls
         if self._calls > limit + _FLOOD:
             raise FrameError(f"more than {limit + _FLOOD:,} tool calls")
+        self._call_bytes += call.size
+        if self._call_bytes > _CALL_BYTES:
+            raise FrameError(f"more than {_CALL_BYTES >> 20} MiB of tool calls")
         reply: dict[str, Any] = {"t": "result", "n": call.number}
         if self._final is not None:
             reply["error"] = "the run has ended: final_answer was called"
@@ -117,8 +125,9 @@ class Snippet:
             reply |= await self._ask(call)
         try:
             await self._send(reply)
-        except FrameError as error:
-            await self._send({"t": "result", "n": call.number, "error": f"the result of {call.name}: {error}"})
+        except (TypeError, ValueError, RecursionError) as error:  # nothing was sent; a FrameError is a ValueError
+            text = f"the result of {call.name}: {_text_of(error)[:_MOST_TEXT]}"
+            await self._send({"t": "result", "n": call.number, "error": text})
 
     async def _ask(self, call: Call) -> dict[str, Any]:
         self.clock.pause()
@@ -128,7 +137,13 @@ class Snippet:
         except ValueTooLargeError as error:
             return {"error": f"the result of {call.name} cannot be passed: {error}"}
         except Exception as error:  # noqa: BLE001  # the contract: whatever a tool raises is told inside
-            return {"error": getattr(error, "message", None) or str(error) or type(error).__name__}
+            return {"error": _text_of(error)}
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled this run: something that the tool waited for was.
+            return {"error": _text_of(error) if error.args else "the tool was cancelled"}
         finally:
             self.clock.resume()
 
@@ -145,3 +160,13 @@ class Snippet:
             refused=self._link.refusals.take(),
             tool_calls=self._calls,
         )
+
+
+def _text_of(error: BaseException) -> str:
+    """What an exception says. It is a foreign object: its own methods may raise, and give anything."""
+    try:
+        message: object = getattr(error, "message", None)
+        text = message if type(message) is str and message else str(error)
+        return str.__str__(text) or type(error).__name__
+    except Exception:  # noqa: BLE001  # as said
+        return type(error).__name__
