@@ -51,6 +51,7 @@ class Compaction:
         self._budget = budget
         self._keep = keep
         self._record = record
+        self._warned = False
 
     def fits(self, room: int) -> bool:
         """Whether a request of all that is held satisfies the equation."""
@@ -107,6 +108,13 @@ class Compaction:
     async def _fold(self, groups: list[Group], cap: int, before: int) -> None:
         """Put turns that were taken out into the summary."""
         how = await self._summary.fold(groups, self._raw(cap))
+        if how.startswith("extract: ") and not self._warned:
+            self._warned = True
+            self._record(
+                EventType.WARNING,
+                message=f"the model wrote no summary ({how.removeprefix('extract: ')}); an extract stands in its place",
+                hint="give ContextBudget(summarizer=...) a model that can, or ask for compaction='extract'",
+            )
         self.write_summary(cap)
         self._record(
             EventType.CONTEXT_COMPACTED,

@@ -17,6 +17,7 @@ import math
 import re
 
 _LETTERS = bytes(range(ord("a"), ord("z") + 1)) + bytes(range(ord("A"), ord("Z") + 1))
+_UPPER = _LETTERS[26:]
 _BLANKS = b" \n\t\r"
 _ASCII = bytes(range(128))
 _CONTINUATION = bytes(range(0x80, 0xC0))
@@ -24,12 +25,17 @@ _COMMON_TWO = bytes([0xC3, *range(0xCE, 0xD4), *range(0xD7, 0xDC)])
 _CJK = bytes(range(0xE3, 0xEA))
 _HANGUL = bytes(range(0xEA, 0xEE))
 _BLANK_BEFORE_DIGIT = re.compile(rb"[ \n\t\r][0-9]")
+_LINE_OF_LETTERS = re.compile(rb"(?<=[A-Za-z]{8})[\r\n]")
+_RARE_HAN, _RARE_EA = re.compile("[\u3400-\u4dff]"), re.compile("[\ua000-\uabff]")
+"""Of which a tokenizer knows next to none: a token for each byte."""
 
 _WORD_LETTER = 0.60
 _RUN_LETTER = 0.80
 _BLANK = 0.35
-_LETTERS_A_BLANK = 12
+_LETTERS_A_BLANK = 8
 """A text with fewer letters to a blank than this is made of words."""
+_CAPITALS = 4
+"""A text of which a larger part than this are capitals is made of keys and codes."""
 
 
 def _count(data: bytes, kind: bytes) -> int:
@@ -41,10 +47,13 @@ def estimate(text: str) -> int:
     data = text.encode("utf-8", "surrogatepass")
     size = len(data)
     letters, blanks = _count(data, _LETTERS), _count(data, _BLANKS)
-    letter = _WORD_LETTER if letters <= blanks * _LETTERS_A_BLANK else _RUN_LETTER
+    words = letters <= blanks * _LETTERS_A_BLANK and _count(data, _UPPER) * _CAPITALS <= letters
+    letter = _WORD_LETTER if words else _RUN_LETTER
     total = size - letters * (1 - letter) - blanks * (1 - _BLANK)
     total += len(_BLANK_BEFORE_DIGIT.findall(data)) * (1 - _BLANK)  # a blank before a digit is a token of its own
+    total += len(_LINE_OF_LETTERS.findall(data)) * (1 - _BLANK)  # and so is the end of a line of one long word
     if not text.isascii():
         leads = data.translate(None, _ASCII + _CONTINUATION)
         total -= _count(leads, _COMMON_TWO) * 2 * 0.2 + _count(leads, _CJK) * 3 * 0.2 + _count(leads, _HANGUL) * 3 * 0.1
+        total += len(_RARE_HAN.findall(text)) * 3 * 0.2 + len(_RARE_EA.findall(text)) * 3 * 0.1
     return math.ceil(total)

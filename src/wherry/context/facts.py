@@ -57,6 +57,8 @@ _ROOM_FOR_EXAMPLE = 1_536
 """Tokens of a window that the example has room in."""
 _SECONDS = 180.0
 """A summary that takes longer is given up; the extract takes its place."""
+_SECONDS_AGAIN = 30.0
+"""After one that took longer: a server that hangs hangs again."""
 _MOST_PIECES = 8
 _MOST_ROUNDS = 2
 _SMALLEST_ROOM = 64
@@ -77,6 +79,8 @@ class FactWriter:
         self._whole_task = task
         self._constrained = True
         """Whether requests carry the schema. Some servers refuse any."""
+        self._late = False
+        """Whether one took too long."""
 
     async def facts(self, groups: Sequence[Group], room: int) -> list[str]:
         """One line a fact, oldest first; about `room` tokens of them if the model can be that short.
@@ -101,7 +105,7 @@ class FactWriter:
 
     async def _in_time(self, write: Callable[[], Awaitable[list[str]]]) -> list[str]:
         try:
-            with anyio.fail_after(_SECONDS):
+            with anyio.fail_after(min(_SECONDS, _SECONDS_AGAIN) if self._late else _SECONDS):
                 profile, window = await self._ready()
                 self._counter = TokenCounter.for_profile(profile)
                 self._window = window
@@ -111,6 +115,7 @@ class FactWriter:
         except NoSummaryError:
             raise
         except Exception as error:
+            self._late = self._late or isinstance(error, TimeoutError)
             raise NoSummaryError(f"{type(error).__name__}: {error}"[:300]) from error
 
     async def _shorter(self, lines: Sequence[str], room: int) -> list[str]:

@@ -111,4 +111,4 @@ def short_opening(ref: str | None) -> str:
 def no_room(excerpt: str) -> str:
     """What stands for an excerpt of a stored content where no part of it fits: never nothing."""
     found = references(excerpt[:200])
-    return f"[{found[0][:16] if found else 'excerpt'}: no room; ask for less]"
+    return f"[{found[0] if found else 'excerpt'}: no room; ask for less]"

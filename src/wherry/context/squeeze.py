@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from wherry.context.door import Door
 from wherry.context.groups import Entry, Group
 from wherry.context.ledger import Ledger
 from wherry.messages import Message, ToolCall
+
+_SET_ASIDE = re.compile(r"\n?\[(\d{1,9}) further results of this turn are set aside; recall\(query\) finds them\]\Z")
 
 
 def shrink_group(group: Group, free: int, *, door: Door, ledger: Ledger, keep: Callable[[Message], str]) -> None:
@@ -34,7 +37,7 @@ def narrow(group: Group, *, ledger: Ledger, keep: Callable[[Message], str]) -> G
     """Take the older half of a turn's results out of it, each with its call.
 
     This is the one case in which a turn is divided: one of hundreds of parallel calls fits no small window in any form.
-    The assistant's message keeps the calls whose results stay.
+    The assistant's message keeps the calls whose results stay, and says that there were others: nobody has read them.
 
     Returns:
         What was taken out, as a turn of its own.
@@ -44,12 +47,23 @@ def narrow(group: Group, *, ledger: Ledger, keep: Callable[[Message], str]) -> G
     going, staying = group.entries[1 : 1 + half], group.entries[1 + half :]
     ledger.drop(group.entries)
     gone, kept = _divide(said.message, going)
-    message = Message(said.message.role, said.message.content, tool_calls=kept, name=said.message.name)
+    content = _noted(said.message.content, sum(entry.message.role == "tool" for entry in going))
+    message = Message(said.message.role, content, tool_calls=kept, name=said.message.name)
     group.entries[:] = [Entry(message, ledger.counter.message(message), keep(message)), *staying]
     for entry in group.entries:
         entry.settled = None
         ledger.add(entry)
     return Group([Entry(Message("assistant", tool_calls=gone), 0, said.digest), *going])
+
+
+def _noted(content: str, results: int) -> str:
+    """What the assistant said, with one line about results that are no longer there."""
+    if not results:
+        return content
+    if (before := _SET_ASIDE.search(content)) is not None:
+        content, results = content[: before.start()], results + int(before[1])
+    note = f"[{results} further results of this turn are set aside; recall(query) finds them]"
+    return f"{content}\n{note}" if content else note
 
 
 def _divide(message: Message, going: Sequence[Entry]) -> tuple[list[ToolCall], list[ToolCall]]:
