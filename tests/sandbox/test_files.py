@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -129,6 +130,27 @@ async def test_large_and_sparse_files_are_left_out(session: Session, run: Run) -
     found = await session.collect_files()
     assert [file.name for file in found.files] == ["small"]
     assert [(left.name, left.reason) for left in found.left_out] == [("sparse", "62,914,560 bytes are too many")]
+
+
+async def test_files_of_holes_cost_a_session_no_more_than_its_disk(session: Session, run: Run) -> None:
+    sizes: list[int] = []
+    for number in range(4):
+        await run(f"for n in 'ab':\n    with open(n, 'wb') as f: f.seek((20 << 20) + {number}); f.write(b'1')")
+        found = await session.collect_files()
+        sizes += [len(file.data) for file in found.files]
+    assert 40 << 20 < sum(sizes) <= 64 << 20
+    assert "of this session's" in found.left_out[0].reason
+    await run("open('small', 'w').write('1')")
+    assert await names(session) == ["small"]
+
+
+async def test_large_files_are_read_beside_the_loop_and_survive_a_close(session: Session, run: Run) -> None:
+    await run("for n in range(8): open(str(n), 'wb').write(bytes([n]) * (3 << 20))")
+    reading = asyncio.create_task(session.collect_files())
+    await asyncio.sleep(0)
+    assert not reading.done()  # the loop goes on meanwhile
+    await session.close()
+    assert [file.data[:1] for file in (await reading).files] == [bytes([n]) for n in range(8)]
 
 
 async def test_odd_names_are_survived(session: Session, run: Run) -> None:

@@ -17,6 +17,8 @@ import struct
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+import anyio.to_thread
+
 from .media_types import media_type
 
 MAX_FILES = 100
@@ -24,6 +26,10 @@ MAX_FILES = 100
 MAX_FILE = 32 << 20
 MAX_TOTAL = 64 << 20
 """Bytes, of one file and of all of a snippet's together."""
+MAX_SESSION = 64 << 20
+"""Bytes of all files of a session: a file of holes takes no room inside, and all of its length here."""
+IN_THREAD = 256 << 10
+"""Bytes from which files are read, and contents hashed, in a thread: the event loop would stand meanwhile."""
 MAX_ENTRIES = 20_000
 """Looked at; what is beyond is not seen."""
 MAX_TOLD = 20
@@ -66,6 +72,8 @@ class Collected:
 
 
 _Stamp = tuple[int, int, int, int]
+_Change = tuple[str, bool, int]
+"""Path, whether it is a regular file, size."""
 
 
 class WorkFolder:
@@ -74,11 +82,13 @@ class WorkFolder:
     Names that begin with a dot, and `__pycache__`, are the snippet's own: libraries keep their caches there.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, most: int = MAX_SESSION) -> None:
         """Args:
         descriptor: of the folder; stays the caller's.
+        most: bytes that are read out in all.
         """
         self._descriptor = descriptor
+        self._room = most
         self._known: dict[str, _Stamp] = {}
 
     def note(self) -> None:
@@ -87,16 +97,33 @@ class WorkFolder:
 
     def collect(self) -> Collected:
         """What is new or has changed since the last time."""
-        if not self._known and self._empty():
+        changed = self._changed()
+        return self._read_all(self._descriptor, changed) if changed else Collected()
+
+    async def collected(self) -> Collected:
+        """As `collect`, large files in a thread. One call at a time."""
+        changed = self._changed()
+        if not changed:
             return Collected()
+        if sum(size for _, regular, size in changed if regular) <= IN_THREAD:
+            return self._read_all(self._descriptor, changed)
+        own = os.dup(self._descriptor)  # the caller may close its own meanwhile, and the number be another folder's
+        try:
+            return await anyio.to_thread.run_sync(self._read_all, own, changed)
+        finally:
+            os.close(own)
+
+    def _changed(self) -> list[_Change]:
+        if not self._known and self._empty():
+            return []
         found: dict[str, _Stamp] = {}
-        changed: list[tuple[str, bool]] = []
+        changed: list[_Change] = []
         for path, stamp, regular in self._entries():
             found[path] = stamp
             if self._known.get(path) != stamp:
-                changed.append((path, regular))
+                changed.append((path, regular, stamp[1]))
         self._known = found
-        return self._read_all(changed) if changed else Collected()
+        return changed
 
     def _empty(self) -> bool:
         """Nothing there, as after most snippets: costs a third of looking properly."""
@@ -127,16 +154,16 @@ class WorkFolder:
     def _listed(self, folder: str, most: int) -> Iterator[os.DirEntry[str]]:
         with (
             contextlib.suppress(OSError),
-            self._opened(folder, os.O_DIRECTORY) as handle,
+            _opened(self._descriptor, folder, os.O_DIRECTORY) as handle,
             os.scandir(handle) as entries,
         ):
             yield from itertools.islice(entries, most)
 
-    def _read_all(self, changed: list[tuple[str, bool]]) -> Collected:
+    def _read_all(self, folder: int, changed: list[_Change]) -> Collected:
         files: list[OutputFile] = []
         left_out: list[LeftOut] = []
         room = MAX_TOTAL
-        for path, regular in sorted(changed):
+        for path, regular, _ in sorted(changed):
             name = shown(path)
             if not regular:
                 left_out.append(LeftOut(name, "it is no regular file"))
@@ -144,39 +171,50 @@ class WorkFolder:
             if len(files) >= MAX_FILES:
                 left_out.append(LeftOut(name, f"only {MAX_FILES} files a snippet are kept"))
                 continue
-            data = self._read(path, min(MAX_FILE, room))
+            data = _read(folder, path, min(MAX_FILE, room), self._room)
             if isinstance(data, str):
                 left_out.append(LeftOut(name, data))
                 continue
             room -= len(data)
+            self._room -= len(data)
             files.append(OutputFile(name, data, media_type(name, data)))
         if len(left_out) > MAX_TOLD:
             more = len(left_out) - MAX_TOLD + 1
             left_out[MAX_TOLD - 1 :] = [LeftOut(f"{more:,} more", "see above")]
         return Collected(tuple(files), tuple(left_out))
 
-    def _read(self, path: str, most: int) -> bytes | str:
-        """The content, or why it was not read."""
-        try:
-            with self._opened(path, os.O_NONBLOCK | os.O_NOCTTY) as handle:
-                status = os.fstat(handle)
-                if not stat.S_ISREG(status.st_mode):  # it was exchanged since it was listed
-                    return "it is no regular file"
-                if status.st_size > most:
-                    return f"{status.st_size:,} bytes are too many"
-                with open(handle, "rb", closefd=False) as file:
-                    data = file.read(most + 1)
-        except OSError as error:
-            return f"it cannot be read: {error.strerror}"
-        return data if len(data) <= most else "it grew while it was read"
 
-    @contextlib.contextmanager
-    def _opened(self, path: str, flags: int) -> Generator[int]:
-        handle = open_beneath(self._descriptor, path, flags)
-        try:
-            yield handle
-        finally:
-            os.close(handle)
+def _read(folder: int, path: str, most: int, left: int) -> bytes | str:
+    """The content, or why it was not read.
+
+    Args:
+        most: bytes of this file.
+        left: bytes that the session still has.
+    """
+    try:
+        with _opened(folder, path, os.O_NONBLOCK | os.O_NOCTTY) as handle:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):  # it was exchanged since it was listed
+                return "it is no regular file"
+            if status.st_size > most:
+                return f"{status.st_size:,} bytes are too many"
+            if status.st_size > left:
+                return f"{status.st_size:,} bytes are too many: of this session's, {left:,} more are kept"
+            most = min(most, left)
+            with open(handle, "rb", closefd=False) as file:
+                data = file.read(most + 1)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return data if len(data) <= most else "it grew while it was read"
+
+
+@contextlib.contextmanager
+def _opened(folder: int, path: str, flags: int) -> Generator[int]:
+    handle = open_beneath(folder, path, flags)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def open_beneath(folder: int, path: str, flags: int = 0) -> int:

@@ -35,7 +35,7 @@ class WorkerSession:
         self._wire = Wire(link)
         self._limits = limits
         self._tools = list(tools)
-        self._folder = None if link.folder is None else WorkFolder(link.folder)
+        self._folder = None if link.folder is None else WorkFolder(link.folder, most=limits.disk_bytes)
         self._runs = 0
         self._current: Snippet | None = None
 
@@ -80,7 +80,7 @@ class WorkerSession:
 
     async def collect_files(self) -> Collected:
         """See `Session.collect_files`."""
-        return Collected() if self._folder is None else self._folder.collect()
+        return Collected() if self._folder is None else await self._folder.collected()
 
     async def close(self) -> None:
         """See `Session.close`."""
