@@ -6,7 +6,10 @@ import datetime
 import enum
 import io
 import math
+import os
+import subprocess
 import sys
+import tracemalloc
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -22,11 +25,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from wherry.errors import ConfigurationError, SandboxUnavailable
+from wherry.agents.handing import as_lists
+from wherry.errors import ConfigurationError, SandboxUnavailable, ToolError
 from wherry.sandbox import Execution, Sandbox, SandboxLimits, Session, get_sandbox
 from wherry.sandbox.frames import MAX_FRAME, Decoder, Final
 from wherry.sandbox.frames import encode as frame
 from wherry.sandbox.values import Array, Encoded, Table, ValueTooLargeError, describe, encode, restore
+from wherry.tools import as_json
 
 pytestmark = pytest.mark.anyio
 Run = Callable[[str], Coroutine[Any, Any, Execution]]
@@ -323,6 +328,54 @@ def test_a_record_of_an_array_is_checked() -> None:
             Array(*bad)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="length"):
         Table(["a"], [Array("object", (1,), [1]), Array("object", (2,), [1, 2])], None)
+
+
+BYTES = 50_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Array("|u1", (BYTES, 1, 1, 1), bytes(BYTES)),
+        Array("|u1", (1_000_000, 0), b""),
+        [Array("|u1", (BYTES,), bytes(BYTES))] * 3,
+        {"a": [Table(["n"], [Array("|u1", (BYTES,), bytes(BYTES))], Array("|u1", (BYTES,), bytes(BYTES)))] * 2},
+        Table([], [], Array("|u1", (3 * BYTES,), bytes(3 * BYTES))),
+    ],
+    ids=["many dimensions", "no elements", "together", "tables", "index alone"],
+)
+def test_what_would_become_too_many_lists_is_refused_with_a_way_out(value: Any) -> None:
+    tracemalloc.start()
+    with pytest.raises(ToolError, match="pass a smaller piece, or write it to a file"):
+        as_lists([value, value])
+    assert len(str(as_json(value))) < 100_000
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 32 << 20
+
+
+def test_arrays_that_fit_become_lists() -> None:
+    column = Array("|u1", (BYTES,), bytes(BYTES))
+    assert as_lists([column, {"b": column}]) == [[0] * BYTES, {"b": [0] * BYTES}]
+    assert as_lists(Table(["n"], [column], None)) == [{"n": 0}] * BYTES
+
+
+def test_an_array_of_more_dimensions_goes_as_lists() -> None:
+    with pytest.raises(ValueError, match="array of shape"):
+        Array("|u1", (1,) * 9, b"1")
+    deep = numpy.ones((1,) * 9, dtype="i1")
+    assert restore(encode(deep, strict=True)) == deep.tolist()
+
+
+def test_a_mixed_set_has_one_order_in_every_process() -> None:
+    code = "from wherry.tools import as_json\nprint(as_json({1, 'a', 'b', None, 2.5, (1, 'c'), 'd', b'e'}))"
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(texts) == 1
 
 
 async def test_an_array_becomes_lists_where_numpy_is_not(session: Session) -> None:

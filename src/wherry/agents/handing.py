@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from wherry.agents.keeping import keep
 from wherry.agents.run import Run
+from wherry.errors import ToolError
 from wherry.messages import canonical
 from wherry.sandbox.values import (
-    SMALL,
     Array,
     Encoded,
     Table,
@@ -25,6 +25,8 @@ INLINE_BYTES = 65536
 """A result up to this size is kept in its event."""
 LARGEST_VALUE = 4 << 20
 """Bytes of a result that is handed in; more is kept as an artifact, and the snippet gets a handle."""
+MAX_CELLS = 100_000
+"""Values of arrays (times their dimensions) and data frames that are made lists: each takes hundreds of bytes then."""
 _HEAD = 500
 NOT_STORED = "too large to be handed in, and it could not be stored: only its head is left"
 
@@ -97,20 +99,43 @@ def taken_out(run: Run, value: Any) -> Any:  # Any: as `Execution.value`
     """A final answer as users get it: small arrays and data frames as lists, large ones as handles to artifacts."""
 
     def handle(held: Array | Table) -> Any:
-        if held.size <= SMALL:
-            return as_lists(held)
+        if held.small:
+            return _expanded(held)
         data, media_type = _content(held)
         kept = keep(run, data, media_type=media_type)
         if kept is None:
-            return as_lists(held)
+            return _expanded(held) if held.cells <= MAX_CELLS else held.describe()
         return {"artifact": kept.ref, "bytes": kept.bytes, "media_type": media_type, "head": held.describe()}
 
     return _replaced(value, handle)
 
 
 def as_lists(value: Any) -> Any:  # Any: as a `ToolHandler` gets it
-    """Arguments as tools take them: an array is lists, a data frame a list of rows."""
-    return _replaced(value, lambda held: held.tolist() if isinstance(held, Array) else held.rows())
+    """Arguments as tools take them: an array is lists, a data frame a list of rows.
+
+    Raises:
+        ToolError: they would come to more than `MAX_CELLS`.
+    """
+    room = MAX_CELLS
+
+    def lists(held: Array | Table) -> Any:
+        nonlocal room
+        room -= held.cells
+        if room < 0:
+            what = (
+                f"an array of shape {held.shape}" if isinstance(held, Array) else f"a data frame of {len(held):,} rows"
+            )
+            raise ToolError(
+                f"{what} cannot be passed to a tool: arrays and data frames become lists, of at most {MAX_CELLS:,} "
+                "values together; pass a smaller piece, or write it to a file"
+            )
+        return _expanded(held)
+
+    return _replaced(value, lists)
+
+
+def _expanded(held: Array | Table) -> Any:  # Any: lists of lists, or of objects
+    return held.tolist() if isinstance(held, Array) else held.rows()
 
 
 def _replaced(value: Any, form: Callable[[Array | Table], Any]) -> Any:

@@ -203,7 +203,7 @@ class _Converter:
             try:
                 return sorted(unordered)  # the order of a set of strings differs from process to process
             except TypeError:
-                return unordered
+                return sorted(unordered, key=lambda item: (type(item).__name__, brief(item)))
         if isinstance(value, Collection):
             items = cast("Collection[Any]", value)
             return items if _is_data(items) else None

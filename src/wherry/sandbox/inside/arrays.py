@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-MAX_DIMENSIONS = 32
+MAX_DIMENSIONS = 8
 MAX_EMPTY = 1_000_000
 """What the other dimensions of an array without elements may come to: as lists they would be made one by one."""
 SMALL = 1000
@@ -63,6 +63,15 @@ class Array:
         return math.prod(self.shape)
 
     @property
+    def cells(self) -> int:
+        """What it comes to as lists, about; those of an array without elements count too."""
+        return math.prod(n or 1 for n in self.shape) * max(len(self.shape), 1)
+
+    @property
+    def small(self) -> bool:
+        return self.size <= SMALL and self.cells <= SMALL * MAX_DIMENSIONS
+
+    @property
     def name(self) -> str:
         """The data type as people write it: `float64`."""
         kinds = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
@@ -103,7 +112,7 @@ class Array:
 
     def as_data(self) -> Any:  # Any: JSON
         """As lists if it is small; else what it is."""
-        return self.tolist() if self.size <= SMALL else self.describe()
+        return self.tolist() if self.small else self.describe()
 
     def npy(self) -> bytes:
         """As the bytes of a `.npy` file.
@@ -147,6 +156,15 @@ class Table:
     def size(self) -> int:
         return sum(column.size for column in self.columns)
 
+    @property
+    def cells(self) -> int:
+        """What it comes to as rows; the index counts too."""
+        return max(len(self), 1) * max(len(self.columns) + (self.index is not None), 1)
+
+    @property
+    def small(self) -> bool:
+        return self.size <= SMALL and self.cells <= 2 * SMALL
+
     def __len__(self) -> int:
         held = self.columns[0] if self.columns else self.index
         return held.size if held else 0
@@ -161,7 +179,7 @@ class Table:
 
     def as_data(self) -> Any:  # Any: JSON
         """As a list of rows if it is small; else what it is."""
-        return self.rows() if self.size <= SMALL else self.describe()
+        return self.rows() if self.small else self.describe()
 
     def csv(self, count: int | None = None) -> str:
         import csv  # few values are data frames
@@ -196,6 +214,8 @@ def packed(value: Any, items: Any) -> Array | Table | None:  # Any: numpy's and 
     if numpy is None:
         return None
     if type(value) is numpy.ndarray:
+        if value.ndim > MAX_DIMENSIONS:
+            return None  # it goes as lists
         return _array(numpy, value, items)
     pandas = sys.modules.get("pandas")
     if pandas is None or not hasattr(pandas, "DataFrame"):  # it may be half imported
