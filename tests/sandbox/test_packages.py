@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -298,3 +298,13 @@ def test_a_folder_named_pip_where_the_user_stands_is_not_run(index: Path, tmp_pa
     code = "from wherry.sandbox import package_set; print(package_set(['teapot'], progress=lambda line: None).modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "('teapot',)", done.stderr
+
+
+def agent_with(names: Sequence[str]) -> object:
+    return CodeAgent(authorized_imports=names)
+
+
+@pytest.mark.parametrize("ask", [requirements, package_set, agent_with])
+def test_one_text_is_not_taken_for_names_of_one_letter(ask: Callable[[str], object]) -> None:
+    with pytest.raises(ConfigurationError, match="'numpy' is one text"):
+        ask("numpy")

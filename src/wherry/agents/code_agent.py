@@ -63,6 +63,11 @@ class CodeAgent(Agent):
     ) -> None:
         super().__init__(tools, model, **options)
         self._sandbox = sandbox
+        if isinstance(authorized_imports, str):  # a sequence of letters, each of which an index may know
+            raise ConfigurationError(
+                f"authorized_imports: {authorized_imports!r} is one text, not a list of names",
+                hint=f"write [{authorized_imports!r}]",
+            )
         self._packages = tuple(authorized_imports)
         self._tier = self.sandbox.tier
         self._modules = importable(sandbox, self._packages)

@@ -92,14 +92,28 @@ def requirements(names: Iterable[str]) -> tuple[Requirement, ...]:
         names: import names (`numpy`, `matplotlib.pyplot`, `numpy.*`) or distributions (`scikit-learn>=1.3`).
 
     Raises:
-        ConfigurationError: one of them is neither, or is an address, a path or an option of an installer.
+        ConfigurationError: one of them is neither, or is an address, a path or an option of an installer; or all are
+            one text.
     """
+    refuse_text(names)
     found: dict[str, Requirement] = {}
     for name in names:
         requirement = _parse(name)
         if requirement is not None:
             found[requirement.specifier + (requirement.module or "")] = requirement
     return tuple(found[key] for key in sorted(found))
+
+
+def refuse_text(names: object) -> None:
+    """A text is a sequence too: of letters, each of which an index may know.
+
+    Raises:
+        ConfigurationError: it is one.
+    """
+    if isinstance(names, str | bytes):
+        raise ConfigurationError(
+            f"authorized_imports: {names!r} is one text, not a list of names", hint=f"write [{names!r}]"
+        )
 
 
 def _parse(text: object) -> Requirement | None:
