@@ -27,9 +27,6 @@ class Launcher:
         """Args:
         config: what every session of it is like.
         on_exit: is told the id and the end of each session's process.
-
-        Raises:
-            SandboxUnavailable: it cannot be started.
         """
         self._on_exit = on_exit
         self._scratch = Scratch()
@@ -37,6 +34,13 @@ class Launcher:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process, self._complaints = spawn("launcher", theirs.fileno())
+
+    def wait_until_up(self) -> None:
+        """Let it build its jail. Not part of making it, so that whoever made it can already let go of it.
+
+        Raises:
+            SandboxUnavailable: it cannot be started; it was stopped.
+        """
         try:
             self._control.settimeout(_START_SECONDS)
             self._control.send(self._config.encode())
@@ -48,7 +52,7 @@ class Launcher:
         except BaseException:
             self.stop()
             raise
-        if config.namespaces:
+        if self._config.namespaces:
             self._scratch.remove()  # the jail's root was only mounted there while it was built
 
     def fileno(self) -> int:

@@ -7,6 +7,18 @@ from dataclasses import dataclass, fields
 from wherry.errors import ConfigurationError
 
 MIB = 1 << 20
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "wall_seconds": (0.01, 1e9),
+    "cpu_seconds": (1, 1 << 30),
+    "memory_bytes": (MIB, 1 << 46),
+    "disk_bytes": (64 << 10, 1 << 40),
+    "inodes": (2, 1 << 31),
+    "descriptors": (8, 1 << 16),
+    "threads": (1, 1 << 15),
+    "stdout_bytes": (100, 16 * MIB),
+    "tool_calls": (1, 1 << 30),
+}
+"""Below, no session starts, or none that can do anything; above, kernels take no such number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +26,7 @@ class SandboxLimits:
     """Bounds of one session; all are always on.
 
     Raises:
-        ConfigurationError: a limit is not a positive number.
+        ConfigurationError: a limit is no positive number, or none with which a session can be made.
     """
 
     wall_seconds: float = 30.0
@@ -42,3 +54,13 @@ class SandboxLimits:
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not value > 0:
                 kind = "a positive whole number" if whole else "a positive number"
                 raise ConfigurationError(f"SandboxLimits: `{field.name}` must be {kind}, got {value!r}")
+            least, most = _BOUNDS[field.name]
+            if not least <= value <= most:
+                raise ConfigurationError(
+                    f"SandboxLimits: `{field.name}` must be between {least:,} and {most:,}, got {value!r}"
+                )
+        if self.stdout_bytes + 1024 > self.disk_bytes:  # what is printed is kept in a file of memory, with its length
+            raise ConfigurationError(
+                f"SandboxLimits: `stdout_bytes` may be at most `disk_bytes` - 1,024,"
+                f" which is {self.disk_bytes - 1024:,}; got {self.stdout_bytes:,}"
+            )

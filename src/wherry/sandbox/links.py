@@ -155,8 +155,10 @@ class Link:
 
     def forget(self) -> None:
         """In a forked copy of the host: let go without touching the process, which is the parent's."""
+        self._lock = threading.RLock()  # another thread may have held the old one at the fork, and is not here
         if self._pidfd >= 0:
-            os.close(self._pidfd)
+            with contextlib.suppress(OSError):  # it may have been in the middle of closing it
+                os.close(self._pidfd)
             self._pidfd = -1
             self.sock.close()
         self.release()

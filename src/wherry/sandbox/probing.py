@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import errno
+import math
 import os
+import re
 import sys
 import threading
 from dataclasses import dataclass
+from time import monotonic as _now
 
 from wherry.errors import SandboxError, SandboxUnavailable
 
@@ -37,11 +41,17 @@ class ProbeReport:
 
 _lock = threading.RLock()
 _jails: dict[tuple[str, SandboxLimits, str], JailSandbox] = {}
-_refusals: dict[str, SandboxUnavailable] = {}
+_starting: list[JailSandbox] = []
+_refusals: dict[str, tuple[float, SandboxUnavailable]] = {}
+"""Tiers that do not work here, even with the usual limits, and until when that is believed."""
+_MOMENT_SECONDS = 60.0
+_MOMENTARY = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
+_MOMENTARY_TEXT = re.compile(rf"\[Errno ({'|'.join(map(str, _MOMENTARY))})\]|timed out")
+"""As the launcher says it, which is another process."""
 
 
 def probe() -> ProbeReport:
-    """Try every tier; the answers are kept for the life of the process."""
+    """Try every tier. The answers are kept for the life of the process; those for want of memory or time, a minute."""
     reports: list[TierReport] = []
     for name in TIERS:
         try:
@@ -71,10 +81,16 @@ def get_jail(name: str, limits: SandboxLimits, packages: PackageSet | None = Non
         known = _jails.get(key)
         if known is not None and not known.closed:
             return known
-        if name in _refusals:
-            raise _refusals[name]
+        refusal = _refusal(name)
+        if refusal is not None:
+            raise refusal
         sandbox = _jails[key] = _try(name, limits, packages)
         return sandbox
+
+
+def _refusal(name: str) -> SandboxUnavailable | None:
+    until, error = _refusals.get(name, (0.0, None))
+    return error if _now() < until else None
 
 
 def _strongest(limits: SandboxLimits, packages: PackageSet | None) -> JailSandbox:
@@ -83,7 +99,7 @@ def _strongest(limits: SandboxLimits, packages: PackageSet | None) -> JailSandbo
         try:
             return get_jail(name, limits, packages)
         except SandboxUnavailable as error:
-            if name not in _refusals:  # the tier works; the packages do not
+            if _refusal(name) is None:  # the tier works; the packages or the limits do not
                 raise
             refusals.append(error)
     raise SandboxUnavailable("; ".join(error.message for error in refusals), hint=refusals[0].hint)
@@ -94,8 +110,12 @@ def _try(name: str, limits: SandboxLimits, packages: PackageSet | None) -> JailS
     try:
         check_linux()
         sandbox = JailSandbox(name, limits, packages=packages)
-        sandbox.wait_until_up()
-        sandbox.check()
+        _starting.append(sandbox)  # a copy of the host that is forked now must let go of it too
+        try:
+            sandbox.wait_until_up()
+            sandbox.check()
+        finally:
+            _starting.remove(sandbox)
     except SandboxError as error:
         if sandbox is not None:
             sandbox.close_now()
@@ -103,12 +123,27 @@ def _try(name: str, limits: SandboxLimits, packages: PackageSet | None) -> JailS
             get_jail(name, limits)  # if it is not the packages' fault, this says so
             shown = ", ".join(packages.modules)
             raise SandboxUnavailable(f"no sandbox can be had with the packages {shown}: {error.message}") from error
+        if limits != SandboxLimits():
+            get_jail(name, SandboxLimits())  # if it is not the limits' fault, this says so
+            raise SandboxUnavailable(
+                f"the sandbox tier `{name}` works here, but not with these limits: {error.message}",
+                hint="see `SandboxLimits`; the host's own limits (`ulimit -Ha`) may be lower",
+            ) from error
         hint = error.hint if isinstance(error, SandboxUnavailable) else None
-        _refusals[name] = SandboxUnavailable(
+        refusal = SandboxUnavailable(
             f"the sandbox tier `{name}` does not work here: {error.message}", hint=hint or _ways_out()
         )
-        raise _refusals[name] from error
+        _refusals[name] = _now() + (_MOMENT_SECONDS if _momentary(error) else math.inf), refusal
+        raise refusal from error
     return sandbox
+
+
+def _momentary(error: BaseException) -> bool:
+    """Whether the machine may simply have had too much to do."""
+    cause = error.__cause__
+    if isinstance(cause, TimeoutError | MemoryError) or (isinstance(cause, OSError) and cause.errno in _MOMENTARY):
+        return True
+    return _MOMENTARY_TEXT.search(str(error)) is not None
 
 
 def _ways_out() -> str:
@@ -120,13 +155,16 @@ def _ways_out() -> str:
 
 def _forget() -> None:
     """A forked copy of the host must start its own launchers; those that it inherited are its parent's."""
-    for sandbox in _jails.values():
+    global _lock  # noqa: PLW0603  # the fork left it as it was
+    _lock = threading.RLock()  # another thread may have held the old one at the fork, and is not here
+    for sandbox in [*_jails.values(), *_starting]:
         sandbox.forget()
     _jails.clear()
+    _starting.clear()
 
 
 def _close_all() -> None:
-    for sandbox in list(_jails.values()):
+    for sandbox in [*_jails.values(), *_starting]:
         sandbox.close_now()
     _jails.clear()
 

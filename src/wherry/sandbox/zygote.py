@@ -163,6 +163,7 @@ class Zygote:
     def _start(self) -> Launcher:
         if self._launcher is None:
             self._launcher = Launcher(self._config, on_exit=self._note_exit)
+            self._launcher.wait_until_up()
             self._poll.register(self._launcher, select.EPOLLIN)
         return self._launcher
 
