@@ -5,10 +5,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
-import tempfile
 import threading
 from concurrent.futures import Future
 from typing import IO
@@ -17,26 +15,29 @@ from wherry.errors import SandboxError
 
 from .launch import read_complaints
 from .links import Exit, Refusals
+from .scratch import Scratch
 
 
 class WorkPlace:
     """A folder of the host's that one session works in."""
 
     def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix="wherry-")
+        self._scratch = Scratch(private=True)  # of a host that was killed, the next one removes it
+        self.path = self._scratch.path
         self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._owner = os.getpid()
         atexit.register(self.remove)  # should nobody close the session
 
     def remove(self) -> None:
-        """Safe to call twice."""
+        """Safe to call twice. In a forked copy of the host the folder stays: it is the parent's."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
             atexit.unregister(self.remove)
-            try:
-                shutil.rmtree(self.path, ignore_errors=True)
-            except RecursionError:  # folders a thousand deep: rmtree recursed until Python 3.13
-                subprocess.run(["rm", "-rf", self.path], check=False)
+            if os.getpid() == self._owner:
+                self._scratch.remove()
+            else:
+                self._scratch.forget()
 
 
 class ChildLink:
@@ -53,6 +54,7 @@ class ChildLink:
         self.exit: Future[Exit] = Future()
         self._process = process
         self._place = place
+        self._owner = os.getpid()
         # A thread for each: these tiers are not for sessions by the hundred, and every child must be reaped.
         threading.Thread(target=_reap, args=(process, self.exit), name="wherry-child", daemon=True).start()
 
@@ -66,22 +68,26 @@ class ChildLink:
         return ""
 
     def signal(self, number: int) -> None:
+        if os.getpid() != self._owner:  # a forked copy of the host; the process is the parent's
+            return
         with contextlib.suppress(OSError):
             self._process.send_signal(number)  # knows whether the process was reaped, so that it hits no other one
 
     def kill(self) -> None:
         """End the process at once. Safe to call twice, and from a finalizer."""
         if self.sock.fileno() >= 0:
-            with contextlib.suppress(OSError):
-                self._process.kill()
+            if os.getpid() == self._owner:
+                with contextlib.suppress(OSError):
+                    self._process.kill()
             self.sock.close()
 
     def release(self) -> None:
         """See `ProcessLink.release`."""
         self.kill()
         if self._place is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(2)  # it must not go on writing there
+            if os.getpid() == self._owner:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(2)  # it must not go on writing there
             self._place.remove()
 
     def __del__(self) -> None:

@@ -1,4 +1,4 @@
-"""The launcher's folder: where it builds its root, or where sessions have their work folders."""
+"""A folder for the launcher, where it builds its root or sessions have their work folders, or for one session."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ _YOUNG_SECONDS = 60.0
 class Scratch:
     """An empty folder, and a lock on it for as long as this process uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, private: bool = False) -> None:
+        """Args:
+        private: nobody else's to look into.
+        """
         _sweep()
         self.path = tempfile.mkdtemp(prefix=_PREFIX)
-        os.chmod(self.path, 0o755)  # noqa: S103  # the launcher may be another user by then; inside are folders of 700
+        if not private:  # the launcher may be another user by then; inside are folders of 700
+            os.chmod(self.path, 0o755)  # noqa: S103
         self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
 
