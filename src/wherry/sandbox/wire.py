@@ -30,6 +30,7 @@ class Wire:
         self._frozen = False
         self._paused = False
         self._listening = False
+        self._writing = False
         self._waiter: asyncio.Future[None] | None = None
 
     @property
@@ -37,11 +38,31 @@ class Wire:
         return self._dead
 
     def kill(self) -> None:
-        """End the process at once; whoever waits gets a ConnectionError."""
-        if not self._dead:
-            self._dead = True
+        """End the process at once; whoever waits gets a ConnectionError. From any thread."""
+        if self._dead:
+            return
+        self._dead = True
+        if not self._loop.is_running() or self._on_its_loop():
+            self._let_go()
+            return
+        self._link.signal(signal.SIGKILL)
+        try:  # the loop is another thread's: only there may its readers and futures be touched
+            self._loop.call_soon_threadsafe(self._let_go)
+        except RuntimeError:  # it was closed meanwhile
+            self._let_go()
+
+    def _on_its_loop(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def _let_go(self) -> None:
+        if not self._loop.is_closed():
             self._stop_listening()
-            self._link.kill()
+            self._stop_writing()
+        self._link.kill()
+        if not self._loop.is_closed():
             self._wake()
 
     def listen(self) -> None:
@@ -102,12 +123,13 @@ class Wire:
         return view
 
     async def _writable(self) -> None:
-        self._loop.add_writer(self._descriptor, self._wake)
+        if not self._dead:
+            self._writing = True
+            self._loop.add_writer(self._descriptor, self._wake)
         try:
             await self._wait()
         finally:
-            if not self._dead:
-                self._loop.remove_writer(self._descriptor)
+            self._stop_writing()
 
     async def _wait(self) -> None:
         """Until something happens: bytes came or can go, the session was killed."""
@@ -144,6 +166,11 @@ class Wire:
             self._ended = True
             self._stop_listening()
         self._wake()
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._descriptor)
 
     def _thaw(self) -> None:
         if self._frozen:
