@@ -351,7 +351,7 @@ class _Question:
         pause = self.policy.first_wait
         while not await ask():
             left = seconds - (self.policy.clock() - began)
-            if left <= 0:
+            if left < 0.001:  # not 0: a clock may never get past the last rounding error
                 return False
             await self.policy.sleep(min(pause, left))
             trouble.waited += min(pause, left)
