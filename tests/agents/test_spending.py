@@ -28,6 +28,7 @@ from wherry.journal import EventType, read_events
 from wherry.messages import ToolCall
 from wherry.models import ModelReply, ModelRequest, Price
 from wherry.observe.costs import Costs
+from wherry.policy.recovery import Recovery, use_recovery
 from wherry.store import Store
 
 
@@ -285,3 +286,28 @@ def test_the_result_says_why_it_ended(store: Store) -> None:
         "the limit of 2 requests is reached"
     )
     assert ToolCallingAgent([look], model, store=store, max_steps=2).run("x").reason == "max_steps=2 is reached"
+
+
+def test_a_refused_summary_is_a_request_and_nothing_more(store: Store) -> None:
+    refusals: list[ModelRequest] = []
+
+    def refuse(request: ModelRequest) -> str:
+        refusals.append(request)
+        raise ModelError("no", kind="BadRequest")
+
+    said = Usage(requests=1, input_tokens=100, output_tokens=10)
+    long = ModelReply("word " * 150, tool_calls=[ToolCall("c", "look", {"where": "x"})], usage=said)
+    budget = ContextBudget(window=3000, reserve_output=300, summarizer=FunctionModel(refuse))
+    agent = ToolCallingAgent([look], FunctionModel(lambda request: long), store=store, context=budget)
+    result = agent.run("go", limits=Limits(output_tokens=1000), max_steps=30)
+    assert refusals
+    # The run's own replies alone: 30 steps and the last word, 10 tokens each.
+    assert (result.status, result.usage.output_tokens) == (RunStatus.MAX_STEPS, 310)
+    assert result.usage.requests == 31 + len(refusals)
+
+
+def test_what_a_lost_request_cost_is_not_claimed_to_be_known(store: Store) -> None:
+    model = ScriptedModel([ModelError("late", kind="Timeout"), "done"], price_key=Price(input=1, output=1))
+    with use_recovery(Recovery(first_wait=0.001)):
+        result = ToolCallingAgent(model=model, store=store).run("go")
+    assert (result.output, result.usage.requests, result.usage.usd) == ("done", 2, None)

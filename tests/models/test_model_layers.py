@@ -18,7 +18,18 @@ import anyio
 import pytest
 from playback_server import Answer, PlaybackServer, completion, delta, events
 
-from wherry import Cached, Fallback, FunctionModel, RateLimited, ScriptedModel, ToolCallingAgent, open_store, tool
+from wherry import (
+    Cached,
+    Fallback,
+    FunctionModel,
+    Limits,
+    RateLimited,
+    RunStatus,
+    ScriptedModel,
+    ToolCallingAgent,
+    open_store,
+    tool,
+)
 from wherry.errors import ConfigurationError, ContextBudgetError, ModelError, ToolError
 from wherry.messages import Message, ToolCall, Usage
 from wherry.models import KeyRing, Model, ModelDelta, ModelReply, ModelRequest, OpenAIModel
@@ -410,6 +421,17 @@ def test_when_all_keys_are_refused_they_are_named(server: PlaybackServer) -> Non
     assert caught.value.kind == "Authentication"
     assert FIRST[-4:] in text
     assert SECOND[-4:] in text
+
+
+def test_every_key_that_is_tried_is_a_request_under_the_limits(server: PlaybackServer, store: Store) -> None:
+    server.play(refused(429), refused(429), completion("late"))
+    model = OpenAIModel("m", base_url=server.url, api_key=KeyRing(FIRST, SECOND, THIRD), window=8_000)
+    agent = ToolCallingAgent(model=model, store=store)
+    result = run(lambda: agent.arun("go", limits=Limits(requests=2)))
+    assert (result.status, result.usage.requests) == (RunStatus.LIMIT, 2)
+    asked = [key for key, seen in zip(sent(server), server.seen, strict=True) if seen.method == "POST"]
+    assert asked == [FIRST, SECOND]
+    assert run(lambda: agent.arun("go", limits=Limits(requests=1))).output == "late"
 
 
 def test_streams_rotate_too(server: PlaybackServer) -> None:

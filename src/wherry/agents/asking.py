@@ -112,7 +112,7 @@ class _Question:
 
     def _let_go(self) -> None:
         """Leave nothing set aside, whatever went wrong between the reservation and its end."""
-        if self.reservation is not None:
+        if self.reservation is not None and self.reservation.open:
             end_failed(self.reservation, RuntimeError(), 0.0, self.profile or self.run.profile)
 
     # ---- one attempt

@@ -7,7 +7,7 @@ answers "OOM error during inference": take everything away, then put it back pie
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import cast
 
@@ -259,22 +259,41 @@ class _Probing:
         `tried` went through already, with the system prompt and the tools.
         """
         ends = [number for number in range(1, len(rest) + 1) if _is_whole(rest[:number])]
-        good, bad, size = -1, len(ends), 1
-        if ends and list(rest[: ends[0]]) == list(tried):
-            good, size = 0, 2
-        while good < len(ends) - 1 and bad == len(ends):
-            place = min(size, len(ends)) - 1
-            probe = await self._with(system, rest[: ends[place]], tools)
+        first = 1 if ends and list(rest[: ends[0]]) == list(tried) else 0
+        search = self._search(
+            lambda turns: self._with(system, rest[: ends[turns - 1]], tools),
+            good=first,
+            size=first + 1,
+            most=len(ends),
+            near=lambda _: 1,
+        )
+        async for probe in search:
+            yield probe
+
+    async def _search(
+        self,
+        at: Callable[[int], Awaitable[Probe]],
+        *,
+        good: int,
+        size: int,
+        most: int,
+        near: Callable[[int], int],
+    ) -> AsyncIterator[Probe]:
+        """Twice as much each time up to `most`; then the edge, until good and bad are no more than `near` apart."""
+        bad: int | None = None
+        while good < most and bad is None:
+            size = min(size, most)
+            probe = await at(size)
             yield probe
             if probe.ok:
-                good, size = place, size * 2
+                good, size = size, size * 2
             elif probe.kind in _OF_SIZE:
-                bad = place
+                bad = size
             else:
                 return
-        while bad - good > 1 and bad < len(ends):
+        while bad is not None and bad - good > near(bad):
             middle = (good + bad) // 2
-            probe = await self._with(system, rest[: ends[middle]], tools)
+            probe = await at(middle)
             yield probe
             if probe.ok:
                 good = middle
@@ -293,27 +312,11 @@ class _Probing:
         if not probe.ok:
             return
         most = (self.profile.window or 8192) - 2 * REPLY_TOKENS
-        good, bad, size = 0, 0, SMALLEST_FILLER
-        while good < most and not bad:
-            size = min(size, most)
-            probe = await self._filled(size)
+        search = self._search(
+            self._filled, good=0, size=SMALLEST_FILLER, most=most, near=lambda bad: max(64, bad // 32)
+        )
+        async for probe in search:
             yield probe
-            if probe.ok:
-                good, size = size, size * 2
-            elif probe.kind in _OF_SIZE:
-                bad = size
-            else:
-                return
-        while bad and bad - good > max(64, bad // 32):
-            middle = (good + bad) // 2
-            probe = await self._filled(middle)
-            yield probe
-            if probe.ok:
-                good = middle
-            elif probe.kind in _OF_SIZE:
-                bad = middle
-            else:
-                return
 
     async def _filled(self, tokens: int) -> Probe:
         counter = TokenCounter.for_profile(self.profile)

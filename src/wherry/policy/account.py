@@ -218,6 +218,11 @@ class Reservation:
         self._open = True
 
     @property
+    def open(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._open
+
+    @property
     def max_output(self) -> int:
         """The most tokens that the reply may be asked for."""
         return self.need.output_tokens
