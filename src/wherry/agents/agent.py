@@ -143,7 +143,7 @@ class Agent(ABC):
     def check_order(self, order: Order) -> None:  # noqa: B027 - a kind of agent may have nothing to refuse
         """Refuse what this kind of agent cannot do, before anything is started."""
 
-    def check_model(self, profile: ModelProfile) -> None:  # noqa: B027
+    def check_model(self, profile: ModelProfile) -> None:  # noqa: B027 - as above
         """Refuse a model that this kind of agent cannot work with."""
 
     @abstractmethod

@@ -142,7 +142,7 @@ def _escaped(schema: ToolSchema, control_tokens: tuple[str, ...]) -> ToolSchema:
     after = {key: _escaped_json(value, control_tokens) for key, value in before.items()}
     if all(after[key] is value for key, value in before.items()):
         return schema  # the same object: its tokens are counted once
-    return replace(schema, **after)  # pyright: ignore[reportArgumentType]
+    return replace(schema, **after)  # pyright: ignore[reportArgumentType] - each is of the type that it was
 
 
 def _escaped_json(value: object, control_tokens: tuple[str, ...]) -> object:

@@ -83,7 +83,7 @@ class OutOfTimeError(Exception):
     """The function did not return in time. It goes on in its thread; what it returns is dropped."""
 
 
-async def run_in_thread(function: Callable[[], object], *, timeout: float | None) -> object:  # noqa: ASYNC109
+async def run_in_thread(function: Callable[[], object], *, timeout: float | None) -> object:  # noqa: ASYNC109 - the time is the thread's, which no scope can cancel
     """Call `function` in a thread, with the caller's context variables, and wait for what it gives.
 
     A cancelled wait ends at once; the thread is left to itself.
