@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wherry.errors import StoreError
+from wherry.failpoints import failpoint
 from wherry.journal.anchors import PRUNED, anchor
 from wherry.journal.chain import Break, walk
 from wherry.store import RunRow, Store
@@ -54,6 +55,7 @@ def prune(store: Store, *, before: float | None = None, session: str | None = No
         return done
     for run in chosen:
         _prune_run(store, run, now, done)
+        failpoint("prune.run")
     for name in {run.session for run in chosen if run.session is not None}:
         _forget_index(store, name, rows)
     if session is not None:
@@ -65,6 +67,7 @@ def prune(store: Store, *, before: float | None = None, session: str | None = No
     # What a run that goes on has kept may not be named by a record yet.
     since = min([now, *(run.started for run in left if run.finished is None)])
     done.bytes += store.sweep(_named(store, left), before=since)
+    failpoint("prune.swept")
     return done
 
 
@@ -101,6 +104,7 @@ def _prune_run(store: Store, run: RunRow, now: float, done: Pruned) -> None:
         row = next(store.events(run.run_id, after=records - 1))
         note = anchor(PRUNED, now, run.run_id, parent_run_id=run.parent_run_id, records=records, hash_=row.hash)
         done.bytes += store.forget(run.run_id, anchor=note)
+        failpoint("prune.forgotten")
         done.bytes += store.artifacts.reclaim(run.run_id)
         store.search.drop(f"recall/run/{run.run_id}")
         for key in store.memo.list(f"run:{run.run_id}"):

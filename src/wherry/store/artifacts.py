@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wherry.errors import StoreError
+from wherry.failpoints import failpoint
 from wherry.redaction import redact_bytes
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import ArtifactRef
@@ -58,12 +59,16 @@ class FolderContents:
         except FileNotFoundError:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+        failpoint("artifact.created")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
+                failpoint("artifact.written")
                 os.fsync(file.fileno())
+            failpoint("artifact.synced")
             os.replace(name, path)
+            failpoint("artifact.renamed")
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -136,10 +141,12 @@ class SQLArtifacts:
                     digits += 4
                 known = (_name(sha256, digits), bytes.fromhex(sha256), len(data), blob(media_type), lines)
                 connection.execute(_INSERT, (*known, run_id, time.time()))
+                failpoint("artifact.row")
             connection.execute(_LINK, (blob(run_id), known[0]))
             return _artifact(known)
 
         keep()  # outside of the transaction, which must be short
+        failpoint("artifact.kept")
         return self._database.write(write, repeatable=True)
 
     def read(self, ref: str, offset: int = 0, limit: int | None = None) -> bytes:
@@ -193,6 +200,7 @@ class SQLArtifacts:
             return gone
 
         gone = self._database.write(unlink, repeatable=True)
+        failpoint("artifact.unlinked")
 
         def remove(connection: Connection) -> int:
             self._database.lock(connection, *(_lock(sha256) for sha256, _ in gone))
@@ -201,6 +209,7 @@ class SQLArtifacts:
                 query = "SELECT 1 FROM artifacts WHERE sha256 = ?"
                 if connection.execute(query, (bytes.fromhex(sha256),)).fetchone() is None:
                     self._contents.remove(sha256, connection=connection)
+                    failpoint("artifact.removed")
                     freed += size
             return freed
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from wherry.errors import StoreError
+from wherry.failpoints import failpoint
 from wherry.messages import canonical
 from wherry.store.database import Connection, blob
 from wherry.store.records import Batch, EventRow, RunRow
@@ -63,6 +64,7 @@ class BatchWriter:
             if len(messages) > 1:
                 messages.sort()  # two that write the same messages in another order would wait for one another
             connection.executemany(_INSERT_MESSAGE, messages)
+            failpoint("batch.messages")
         if batch.events:
             number = self._expect(connection, batch, again=again)
             if number is None:
@@ -79,10 +81,13 @@ class BatchWriter:
                 self._heads.clear()
             last = batch.events[-1]
             self._heads[last.run_id] = number, last.seq
+            failpoint("batch.events")
         if batch.run is not None:
             connection.execute(_UPSERT_RUN, _row(batch.run))
+            failpoint("batch.run")
         if batch.anchors:
             add_anchors(connection, batch.anchors, self._lock)
+            failpoint("batch.anchors")
 
     def _expect(self, connection: Connection, batch: Batch, *, again: bool) -> int | None:
         """The number of the run's journal, if the batch follows what is stored; None when it is stored already.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from wherry.failpoints import failpoint
 from wherry.messages import JSON, canonical, parse
 from wherry.redaction import redact_json
 from wherry.store.database import Connection, Database, blob, text
@@ -125,8 +126,10 @@ def _put(connection: Connection, scope: str, key: str, body: bytes, ttl: float |
         "expires = excluded.expires",
         (*name, body, now, None if ttl is None else now + ttl),
     )
+    failpoint("memo.value")
     if grown:
         connection.execute(_GROW, (name[0], grown))
+    failpoint("memo.put")
     return True
 
 
@@ -139,6 +142,7 @@ def _remove(connection: Connection, scope: bytes, key: bytes) -> None:
     old = connection.execute(_SIZE, (scope, key)).fetchone()
     if old is not None:
         connection.execute("DELETE FROM memo WHERE scope = ? AND key = ?", (scope, key))
+        failpoint("memo.removed")
         connection.execute(_GROW, (scope, -old[0]))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 
 from wherry.errors import StoreError, StoreVersionError
+from wherry.failpoints import failpoint
 
 APPLICATION_ID = 0x77687279
 """In the database's header, so that another program's file is not taken for a store."""
@@ -221,9 +222,11 @@ def migrate(connection: sqlite3.Connection, url: str, *, target: int = len(STEPS
         for _, statements in STEPS[found:target]:
             for statement in statements:
                 connection.execute(statement)
+            failpoint("migration.step")
         # Both pragmas are part of the transaction. They take no parameters; these are our own numbers.
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
         connection.execute(f"PRAGMA user_version = {max(found, target):d}")
+        failpoint("migration.commit")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

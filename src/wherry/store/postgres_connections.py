@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wherry.errors import ConfigurationError, MissingExtra, StoreError, StoreVersionError
+from wherry.failpoints import failpoint
 from wherry.store.connections import closed_error
 from wherry.store.database import Connection
 from wherry.store.dialect import postgres, postgres_steps
@@ -123,6 +124,7 @@ class PostgresDatabase:
         Raises:
             StoreError: The end of the transaction was sent and not answered: nobody knows whether it was done.
         """
+        failpoint("transaction.begin")
         raw.execute("BEGIN")
         try:
             result = job(PostgresConnection(raw))
@@ -130,6 +132,7 @@ class PostgresDatabase:
             if not raw.closed:
                 raw.execute("ROLLBACK")
             raise
+        failpoint("transaction.commit")
         try:
             raw.execute("COMMIT")
         except self._psycopg.OperationalError as error:
@@ -139,6 +142,7 @@ class PostgresDatabase:
                     hint="read it again before you repeat it",
                 ) from error
             raise
+        failpoint("transaction.committed")
         return result
 
     def persist(self, act: Callable[[], T], *, unanswered: bool = False) -> T:
@@ -221,10 +225,12 @@ class PostgresDatabase:
             for statements in steps[found:]:
                 for statement in statements:
                     raw_execute(connection, statement)
+                failpoint("migration.step")
             if row is None:
                 connection.execute("INSERT INTO wherry_version (steps) VALUES (?)", (len(steps),))
             elif found < len(steps):
                 connection.execute("UPDATE wherry_version SET steps = ?", (len(steps),))
+            failpoint("migration.commit")
 
         def act() -> None:
             with self.connect() as raw:

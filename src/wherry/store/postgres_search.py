@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from wherry.failpoints import failpoint
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import Hit
 from wherry.store.search import prepared
@@ -62,8 +63,10 @@ class TSIndex:
                     "INSERT INTO search_words (item, words) VALUES (?, ?::tsvector)",
                     [(item, vector) for vector in _vectors(number, words)],
                 )
+                failpoint("search.item")
             if cursor is not None:
                 connection.execute("UPDATE search_spaces SET position = ? WHERE id = ?", (cursor, number))
+            failpoint("search.added")
 
         self._database.write(write, repeatable=True)
 

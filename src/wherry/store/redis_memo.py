@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 from wherry.errors import ConfigurationError, MissingExtra, StoreError
+from wherry.failpoints import failpoint
 from wherry.messages import JSON, canonical, parse
 from wherry.redaction import redact_json
 from wherry.store.connections import closed_error
@@ -146,10 +147,13 @@ class RedisMemo:
     def _run_at(self, name: str, place: bytes, *values: bytes | str | int) -> Any:  # Any: what the script returns
         if self._closed:
             raise closed_error(self.url)
+        failpoint("memo.redis")
         try:
-            return self._scripts[name](keys=[place + b"values", place + b"ends", place + b"size"], args=values)
+            result = self._scripts[name](keys=[place + b"values", place + b"ends", place + b"size"], args=values)
         except self._error as error:
             raise self._told(error) from error
+        failpoint("memo.redis.done")
+        return result
 
     def _told(self, error: Exception) -> StoreError:
         return StoreError(

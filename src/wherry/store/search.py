@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from wherry.failpoints import failpoint
 from wherry.redaction import redact
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import Hit
@@ -43,8 +44,10 @@ class FTSIndex:
                     "INSERT INTO search_words (rowid, space, words) VALUES (last_insert_rowid(), ?, ?)",
                     (f"s{number}", words),
                 )
+                failpoint("search.item")
             if cursor is not None:
                 connection.execute("UPDATE search_spaces SET position = ? WHERE id = ?", (cursor, number))
+            failpoint("search.added")
 
         self._database.write(write, repeatable=True)
 

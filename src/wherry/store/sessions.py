@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from wherry.errors import StoreConflict
+from wherry.failpoints import failpoint
 from wherry.redaction import redact_json
 from wherry.store.database import Connection, Database, blob
 
@@ -33,6 +34,7 @@ class SQLSessions:
                 "DO UPDATE SET state = excluded.state, saved = excluded.saved, revision = excluded.revision",
                 (blob(session), state, time.time(), found + 1),
             )
+            failpoint("session.saved")
             return found + 1
 
         return self._database.write(write)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wherry.errors import StoreConflict, StoreError
+from wherry.failpoints import failpoint
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import Entry, Participant
 
@@ -29,6 +30,7 @@ class SQLTranscripts:
                 "INSERT INTO transcripts (transcript, position, author, digest) VALUES (?, ?, ?, ?)",
                 (blob(transcript), position, blob(author), name),
             )
+            failpoint("transcript.appended")
             return position
 
         return self._database.write(write)

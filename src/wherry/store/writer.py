@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeAlias
 
+from wherry.failpoints import failpoint
 from wherry.store.batches import BatchWriter
 from wherry.store.connections import Connections, closed_error
 from wherry.store.database import Connection
@@ -133,6 +134,7 @@ class Writer:
     def _write_directly(self, job: Job, size: int) -> Future[Any] | None:
         """What the job came to, well or badly; None: another process is writing. The write lock is held."""
         connection = self._connections.prompt
+        failpoint("transaction.begin")
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -141,7 +143,9 @@ class Writer:
             return _failed(as_store_error(error, self._connections.url))
         try:
             result = self._batches.write(connection, job) if isinstance(job, Batch) else job(connection)
+            failpoint("transaction.commit")
             connection.execute("COMMIT")
+            failpoint("transaction.committed")
         except BaseException as error:  # KeyboardInterrupt must not leave a transaction open
             self._roll_back(connection)
             if not isinstance(error, Exception):
@@ -196,6 +200,7 @@ class Writer:
     def _commit(self, group: list[_Queued]) -> None:
         """Write a group in one transaction; if that fails, each job in its own: one must not fail the others."""
         connection = self._connections.patient
+        failpoint("transaction.begin")
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -211,7 +216,9 @@ class Writer:
         try:
             write = self._batches.write
             results = [write(connection, job) if isinstance(job, Batch) else job(connection) for job, _ in group]
+            failpoint("transaction.commit")
             connection.execute("COMMIT")
+            failpoint("transaction.committed")
         except BaseException as error:  # KeyboardInterrupt must not leave a transaction open
             self._roll_back(connection)
             ends = not isinstance(error, Exception)
@@ -229,9 +236,12 @@ class Writer:
     def _checkpoint(self) -> None:
         """Move the log into the database, most of it while others write, the rest while they wait."""
         try:
+            failpoint("checkpoint.begin")
             self._connections.patient.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            failpoint("checkpoint.half")
             with self._connections.write_lock:
                 self._connections.patient.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            failpoint("checkpoint.end")
         except sqlite3.Error:
             return  # the log keeps everything; the next checkpoint tries again, and writers report what stays broken
 
