@@ -10,6 +10,7 @@
     +-- ToolError                   a tool cannot be made, or a call failed; shown to the model
     |   +-- ToolArgumentError       the arguments do not fit the tool's schema
     |   +-- ToolTimeout             the tool did not return in time
+    |   +-- Refuse                  a hook refuses what is about to happen; the model is told why
     +-- SandboxError                the sandbox broke
     |   +-- SandboxUnavailable      no tier that was asked for works on this machine
     |   +-- RebuildError            a session cannot be made again from what was recorded of it
@@ -21,6 +22,7 @@
     |   +-- NotEnoughSpace          the disk has too little room for the download
     +-- RunNotFound                 no run of that id in the store
     +-- OutputError                 the final answer did not pass its type or its checks
+    +-- HookError                   a hook of the program failed
 
 A message says what, which and what to do; `hint` holds the last. Errors survive pickling.
 """
@@ -131,6 +133,10 @@ class ToolTimeout(ToolError):
     """The tool did not return in time."""
 
 
+class Refuse(ToolError):
+    """Raised by a hook's `before_*`: what is about to happen does not, and the model is told the message."""
+
+
 class SandboxError(WherryError):
     """The sandbox broke: not the code in it, the sandbox."""
 
@@ -173,3 +179,12 @@ class RunNotFound(WherryError):
 
 class OutputError(WherryError):
     """The final answer did not pass its type or its checks."""
+
+
+class HookError(WherryError):
+    """A hook raised what is no refusal, or returned what it cannot. It ended the run."""
+
+    def __init__(self, message: str, *, hook: str, **rest: Any) -> None:
+        super().__init__(message, **rest)
+        self.hook = hook
+        """Its class and method: `Audit.before_tool`."""

@@ -58,12 +58,15 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
     tool = run.toolbox.tools.get(name)
     agent = name in run.toolbox.agents
     started = time.monotonic()
+    given = arguments
     try:
         run.account.count_tool_call()
         if tool is None:
             outcome = Outcome(ok=False, error=unknown_tool(run, name))
         else:
-            outcome = Outcome(ok=True, value=await tool.call(arguments))
+            if run.hooks is not None:
+                given = await run.hooks.before_tool(name, call, arguments)
+            outcome = Outcome(ok=True, value=await tool.call(given))
     except ToolError as error:
         outcome = Outcome(ok=False, error=error.message)
         if agent:  # its run was not begun, so nothing else says that it was asked
@@ -73,10 +76,16 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
         # Not for the model to mend. Kept, not raised: calls that run beside this one are not lost with it.
         run.fatal = run.fatal or error
         outcome = Outcome(ok=False, error=error.message)
+    if run.hooks is not None:
+        try:
+            await run.hooks.after_tool(name, call, given, outcome)
+        except WherryError as error:
+            run.fatal = run.fatal or error
     if keep_value and outcome.ok:
         outcome = replace(outcome, handed=hand_in(run, outcome.value))
     if not agent:
-        _record(run, name, call, outcome, time.monotonic() - started)
+        changed = None if given is arguments else given
+        _record(run, name, call, outcome, time.monotonic() - started, changed)
     return outcome
 
 
@@ -88,9 +97,18 @@ def _announce(run: Run, name: str, call: str, arguments: Mapping[str, Any]) -> N
     run.journal.record(EventType.TOOL_CALLED, step=run.step, call=call, name=name, arguments=as_json(arguments))
 
 
-def _record(run: Run, name: str, call: str, outcome: Outcome, seconds: float) -> None:
+def _record(
+    run: Run,
+    name: str,
+    call: str,
+    outcome: Outcome,
+    seconds: float,
+    changed: Mapping[str, Any] | None = None,  # Any: JSON
+) -> None:
     """Record a result; what a snippet got is kept whole, so that the snippet can be run again from it."""
     payload: dict[str, Any] = {"ref": None}
+    if changed is not None:  # by a hook: the call itself was recorded as the model made it
+        payload["arguments"] = as_json(changed)
     handed = outcome.handed
     if handed is not None:
         payload["ref"] = handed.ref

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack, cast
 
 from wherry.agents import active, portal
 from wherry.agents.answers import AnswerRules, Check
+from wherry.agents.hooks import checked
+from wherry.agents.planning import checked_interval
 from wherry.agents.result import RunResult
 from wherry.agents.run import Order, Run
 from wherry.agents.streaming import streaming
@@ -38,8 +40,10 @@ class AgentOptions(TypedDict, total=False):
     instructions: str | Knowledge | None
     managed_agents: Iterable[Agent]
     max_steps: int
+    planning_interval: int | None
     output_type: Any  # Any: types, annotations, whatever pydantic validates
     final_answer_checks: Sequence[Check]
+    hooks: Iterable[object]
     context: ContextBudget | None
     limits: Limits | None
     store: Store | str | None
@@ -71,8 +75,10 @@ class Agent(ABC):
         instructions: added to the system prompt; a `Knowledge` where they are too long for one.
         managed_agents: agents that this one may call like tools; each needs a name and a description.
         max_steps: model calls that a run may take; then one last request without tools.
+        planning_interval: before the first step and after every so many, the model is asked for a plan; None: never.
         output_type: any type that pydantic can validate; the answer is validated against it.
         final_answer_checks: functions of the answer; see `wherry.agents.answers.Check`.
+        hooks: objects that see, change or refuse requests, tool calls and snippets; see `wherry.agents.hooks`.
         context: the bounds of what a request may hold.
         limits: the bounds of what a run may spend, the agents that it asks included.
         store: where runs are kept: a store or its address; None for the default one.
@@ -93,8 +99,10 @@ class Agent(ABC):
         instructions: str | Knowledge | None = None,
         managed_agents: Iterable[Agent] = (),
         max_steps: int = 20,
+        planning_interval: int | None = None,
         output_type: Any = None,  # Any: types, annotations, whatever pydantic validates
         final_answer_checks: Sequence[Check] = (),
+        hooks: Iterable[object] = (),
         context: ContextBudget | None = None,
         limits: Limits | None = None,
         store: Store | str | None = None,
@@ -111,6 +119,8 @@ class Agent(ABC):
             raise ConfigurationError(f"instructions is {instructions!r}", hint="give a text, or a Knowledge(...)")
         self.instructions = instructions
         self.max_steps = _steps(max_steps)
+        self.planning_interval = checked_interval(planning_interval)
+        self.hooks = checked(hooks)
         self.rules = AnswerRules(output_type, final_answer_checks)
         if not isinstance(cast("object", context), ContextBudget | None):
             raise ConfigurationError(f"context is {context!r}", hint="give ContextBudget(...)")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from wherry.agents.diagnosis import explained, kind_of
+from wherry.agents.diagnosis import OfAProgram, explained, kind_of, of_a_model
+from wherry.agents.hooked_request import hooked_request
 from wherry.agents.metering import count_alike, end_failed, pricing, usage_of
 from wherry.agents.sound_calls import sound_calls
 from wherry.agents.streaming import deltas_wanted, streamed
@@ -68,6 +69,8 @@ class _Question:
     """What is set aside for it."""
     profile: ModelProfile | None = None
     """Of the model that is asked."""
+    hooked: ModelRequest | None = None
+    """The request as hooks want it; None where there are none."""
 
     async def answered(self) -> ModelReply:
         run = self.run
@@ -102,7 +105,7 @@ class _Question:
             except WherryError as error:
                 failed = error
             except Exception as error:  # noqa: BLE001 - a user's own model raises what it likes
-                failed = _of_a_model(error)
+                failed = of_a_model(error)
                 failed.__cause__ = error
             else:
                 backend.answered()
@@ -140,6 +143,10 @@ class _Question:
                 raise
             window.window = least
             fitted = await window.request(system=run.toolbox.system, tools=self.tools, max_output=LEAST_OUTPUT)
+        changes: dict[str, Any] = {}
+        if run.hooks is not None:
+            self.hooked, fitted, changes = await hooked_request(run, run.hooks, fitted, self.tools, self.attempt)
+            self.tools = self.hooked.tools
         self._let_go()
         self.reservation = await run.account.reserve(fitted.tokens, fitted.max_output, pricing(profile))
         fitted = self.fitted = replace(fitted, max_output=self.reservation.max_output)
@@ -158,6 +165,7 @@ class _Question:
             tools=fitted.tools,
             window=fitted.window,
             **again,
+            **changes,
         )
         run.journal.send_soon()
         return fitted
@@ -178,6 +186,8 @@ class _Question:
         """The reply and the seconds that it took, once the server has room for the request."""
         model, reservation = self.run.model, cast("Reservation", self.reservation)
         request = ModelRequest(fitted.messages, self.tools, max_output=fitted.max_output)
+        if self.hooked is not None:
+            request = replace(self.hooked, max_output=fitted.max_output)
         call.tokens = tokens = fitted.tokens + fitted.max_output
         # After the limits: who waits for them holds no place that another needs to be done.
         try:
@@ -229,6 +239,8 @@ class _Question:
             estimated=reply.usage is None,
             **more,
         )
+        if run.hooks is not None and self.hooked is not None:
+            await run.hooks.after_model(self.hooked, reply)
         return reply
 
     def _told(self, text: str) -> None:
@@ -288,7 +300,7 @@ class _Question:
             self.trouble = Trouble(fitted.window, asked, jitter=random.Random(f"{run.journal.run_id}:{run.step}"))  # noqa: S311
         trouble = self.trouble
         trouble.window, trouble.asked = fitted.window, asked
-        trouble.transient = not (isinstance(error, _OfAProgram) and failure.kind is FailureKind.ServerError)
+        trouble.transient = not (isinstance(error, OfAProgram) and failure.kind is FailureKind.ServerError)
         trouble.seconds_left = _seconds_left()
         trouble.counts[failure.kind] += 1
         return trouble
@@ -387,14 +399,3 @@ def _seconds_left() -> float | None:
 
 async def _profile(model: Model) -> ModelProfile:
     return await model.prepare() if isinstance(model, Prepared) else model.profile
-
-
-class _OfAProgram(ModelError):
-    """What a user's own model raised that is no `ModelError`."""
-
-
-def _of_a_model(error: Exception) -> ModelError:
-    failure = Failure.of(error)
-    return _OfAProgram(
-        f"the model raised {type(error).__name__}: {error}", kind=failure.kind, diagnosis=failure.to_json()
-    )

@@ -19,7 +19,7 @@ from wherry.agents.recorded_code import bound, call_arguments, recorded_code
 from wherry.agents.reply import UnreadableReplyError, code_of
 from wherry.agents.run import Order, Run
 from wherry.agents.toolbox import own_names
-from wherry.errors import ConfigurationError, SandboxError, ToolError
+from wherry.errors import ConfigurationError, Refuse, SandboxError, ToolError
 from wherry.journal import EventType
 from wherry.messages import Message, ToolSchema, canonical
 from wherry.models import Model, ModelProfile, ModelReply
@@ -122,7 +122,14 @@ class CodeAgent(Agent):
         except UnreadableReplyError as problem:
             cut = " (It was cut off: it reached the most tokens a reply may have.)"
             return Turn([Message("user", f"{problem}{cut if reply.finish_reason == 'length' else ''}")])
+        if run.hooks is not None:
+            try:
+                code = await run.hooks.before_code(code)
+            except Refuse as refusal:
+                return Turn([Message("user", _refused(run, code, refusal.message))])
         execution, seen = await self._execute(run, code)
+        if run.hooks is not None:
+            await run.hooks.after_code(code, execution)
         message = [Message("user", seen)]
         by_value = self._answers_by_value(run.profile) and execution.ok and execution.value is not None
         if execution.final or by_value:
@@ -237,6 +244,26 @@ def _record(run: Run, execution: Execution, kept: KeptFiles) -> None:
         final=execution.final,
         **payload,
     )
+
+
+def _refused(run: Run, code: str, why: str) -> str:
+    """Record code that a hook refused, and what the model sees of it. It has an end and no start: it never ran."""
+    run.journal.record(
+        EventType.CODE_FINISHED,
+        step=run.step,
+        ok=False,
+        kind="hook",
+        code=code[:PREVIEW_CHARS],
+        stdout="",
+        stderr="",
+        value=None,
+        error=why[:PREVIEW_CHARS],
+        seconds=0.0,
+        tier=run.agent.tier,
+        refused=[],
+        final=False,
+    )
+    return f"Error:\nThe code was not run: {why}"
 
 
 def _shown(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from wherry.errors import ModelError, WherryError
-from wherry.models import FailureKind
+from wherry.models import Failure, FailureKind
 
 
 def kind_of(error: WherryError) -> str:
@@ -51,3 +51,14 @@ def explained(
         message += f"\n  tried: {'; '.join(tried)}"
     error.message = message
     return error
+
+
+class OfAProgram(ModelError):
+    """What a user's own model raised that is no `ModelError`."""
+
+
+def of_a_model(error: Exception) -> ModelError:
+    failure = Failure.of(error)
+    return OfAProgram(
+        f"the model raised {type(error).__name__}: {error}", kind=failure.kind, diagnosis=failure.to_json()
+    )

@@ -7,9 +7,10 @@ from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, Protocol
 
 from wherry.agents import prompts
+from wherry.agents.planning import plan
 from wherry.agents.result import RunStatus
 from wherry.agents.run import Run
-from wherry.errors import OutputError
+from wherry.errors import OutputError, Refuse
 from wherry.journal import EventType
 from wherry.messages import Message
 from wherry.models import ModelReply
@@ -50,7 +51,13 @@ async def play(run: Run, acts: Acts) -> tuple[RunStatus, Any]:
     """Step until the agent has an answer that its rules accept, or has no steps left."""
     while run.step < run.order.max_steps:
         run.step += 1
-        reply = await run.ask()
+        if run.agent.planning_interval is not None:
+            await plan(run)
+        try:
+            reply = await run.ask()
+        except Refuse as refusal:  # a hook's
+            await run.tell(Message("user", prompts.not_asked(refusal.message)))
+            continue
         turn = await acts.act(run, reply)
         if run.fatal is not None:
             raise run.fatal
@@ -72,9 +79,12 @@ async def _last_word(run: Run) -> Any:
     """One request without tools, at the end of the steps: its text is the output, if the rules accept it."""
     run.journal.record(EventType.LIMIT_REACHED, limit="max_steps", value=run.order.max_steps)
     await run.tell(Message("user", prompts.LAST_WORD))
-    reply = await run.ask(with_tools=False)
     try:
+        reply = await run.ask(with_tools=False)
         return await run.rules.accept(reply.text.strip())
+    except Refuse as refusal:
+        run.warn(f"a hook refused the last word at max_steps: {refusal.message}")
+        return None
     except OutputError as refusal:
         run.warn(f"the last word at max_steps was not accepted: {refusal.message}", "raise max_steps")
         return None

@@ -59,6 +59,27 @@ def check_failed(problem: str) -> str:
     return f"That answer was not accepted: {problem}\nMend it and call final_answer again."
 
 
+CARRY_OUT = "Now carry out this plan, one step at a time."
+
+
+def plan(*, first: bool, left: int) -> str:
+    """The request for a plan, with `left` steps to go."""
+    if first:
+        return (
+            "Before you begin: write a short plan, in words. What is known, what has to be found out, and a numbered "
+            f"list of the steps to take (you have {left}). Do not carry it out yet: no code, no tool calls."
+        )
+    return (
+        "Stop for a moment and plan anew, in words: what is known by now, what went wrong, and a numbered list of what "
+        f"is left to do ({left} steps remain). Do not carry it out yet: no code, no tool calls."
+    )
+
+
+def not_asked(problem: str) -> str:
+    """After a request that a hook of the program refused."""
+    return f"Your last step was refused: {problem}"
+
+
 def rebuilt(snippets: int, missing: Sequence[int]) -> str:
     """After a snippet that ended the sandbox, when the ones before it were run again."""
     text = "The sandbox was ended and started anew. What this snippet did is gone"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.agents.answers import AnswerRules
 from wherry.agents.asking import ask
+from wherry.agents.hooks import RunHooks
 from wherry.agents.result import ResultFile
 from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextWindow
@@ -72,6 +73,10 @@ class Run:
     """The snippet that ran last, by which one that runs again unchanged is seen."""
     fatal: WherryError | None = None
     """What a tool or a managed agent ran into that no model can mend; raised as soon as the turn is over."""
+    hooks: RunHooks | None = None
+    """None where nobody wants to see or change anything."""
+    rewritten: bool = False
+    """Whether a hook changed the messages of the last request."""
 
     async def ask(self, *, with_tools: bool = True) -> ModelReply:
         """One question to the model; its reply is appended to the window and to the journal.

@@ -16,6 +16,7 @@ from wherry.agents import prompts
 from wherry.agents.active import cancellable, in_session
 from wherry.agents.agent import Agent
 from wherry.agents.briefing import Briefing
+from wherry.agents.hooks import RunHooks
 from wherry.agents.keeping import keep_for
 from wherry.agents.loop import play
 from wherry.agents.managed import delegate
@@ -52,6 +53,7 @@ class _Frame:
     started: float = field(default_factory=time.monotonic)
     run: Run | None = None
     reason: str = ""
+    hooks: RunHooks | None = None
 
 
 async def execute(
@@ -77,6 +79,9 @@ async def _execute(agent: Agent, order: Order, subscribers: Sequence[Subscriber]
         journal = await _called(parent, agent, order)
         account = Account(order.limits, run_id=journal.run_id, parent=parent.account)
         frame = _Frame(agent, order, journal, parent.store, parent, account)
+    if agent.hooks:
+        frame.hooks = RunHooks(agent.hooks)
+        frame.hooks.listen(journal)
     status, output = RunStatus.CANCELLED, None
     try:
         with cancellable(journal.run_id, seconds=order.limits.seconds) as scope:
@@ -187,6 +192,7 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
         context,
         warnings=warnings,
         session_revision=revision,
+        hooks=frame.hooks,
     )
     return run
 
@@ -229,6 +235,9 @@ async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseExce
             if error is None:
                 failure, result = broken, replace(result, output=None, status=RunStatus.FAILED)
         _record_end(frame, result, ref, failure)
+        if frame.hooks is not None:
+            await frame.hooks.close()
+            result = replace(result, warnings=(*result.warnings, *frame.hooks.warnings))
         try:
             await journal.commit()
         except StoreError as broken:

@@ -27,6 +27,7 @@ class EventType(StrEnum):
     APPROVAL_DECIDED = "approval.decided"
     TOOLS_CHANGED = "tools.changed"
     PROMPT_CHANGED = "prompt.changed"
+    PLAN_MADE = "plan.made"
     LIMIT_REACHED = "limit.reached"
     AGENT_CALLED = "agent.called"
     AGENT_RETURNED = "agent.returned"

@@ -185,6 +185,11 @@ def _tools_changed(payload: Payload, _agent: str) -> list[Line]:
     return [[(f"  tools {one_line('; '.join(parts))}", "magenta")]]
 
 
+def _plan_made(payload: Payload, _agent: str) -> list[Line]:
+    rows, more = head(str(payload["plan"]), TASK_LINES, TASK_CHARS)
+    return [[("  plan:", "dim")], *([("    ", ""), (row, "italic")] for row in rows), *_left_out(more, "    ")]
+
+
 def _limit_reached(payload: Payload, _agent: str) -> list[Line]:
     return [[(f"  ! limit reached: {payload['limit']} {payload['value']}", "yellow")]]
 
@@ -216,6 +221,7 @@ _RENDER: Mapping[EventType, Callable[[Payload, str], list[Line]]] = {
     EventType.CONTEXT_OFFLOADED: _offloaded,
     EventType.CONTEXT_COMPACTED: _compacted,
     EventType.TOOLS_CHANGED: _tools_changed,
+    EventType.PLAN_MADE: _plan_made,
     EventType.LIMIT_REACHED: _limit_reached,
     EventType.WARNING: _warning,
 }
