@@ -48,7 +48,7 @@ FAILPOINTS: dict[str, str] = {
     "transcript.appended": "an entry is written, in a transaction",
     "search.item": "an item is in the index, its cursor is not moved",
     "search.added": "the cursor is moved, too",
-    "prune.forgotten": "a run's payloads are removed, its artifacts are not",
+    "prune.reclaimed": "a run's artifacts are removed, its payloads are not",
     "prune.run": "a run is pruned, the next one is not",
     "prune.swept": "messages that nobody names are removed",
 }

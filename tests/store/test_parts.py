@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wherry.store import Store, memo, open_store, terms
+from wherry.store.contents import FolderContents
+from wherry.store.objects import ObjectContents
 
 texts = st.text(st.characters(codec=None, exclude_categories=())) | st.sampled_from(["\ud83d", "\x00", "a\x00b", ""])
 words = st.text(st.sampled_from("abcäß中国京タ한ก_1 \"*^:()'-\x00\ud800ﬁÅ\u0301"), max_size=30)
@@ -187,3 +191,30 @@ def test_an_artifact_that_is_put_while_it_is_reclaimed_is_whole(tmp_path: Path) 
     assert not [path for path in (tmp_path / "w.db.artifacts").rglob("*") if path.is_file()]
     one.close()
     two.close()
+
+
+def test_contents_that_belong_to_no_artifact_are_swept_up(tmp_path: Path) -> None:
+    """Such as a process leaves that dies in the middle of putting or removing one."""
+    for name, contents, options in (
+        ("folder", FolderContents(tmp_path / "folder.db.artifacts"), {}),
+        ("objects", ObjectContents(f"file://{tmp_path}/objects"), {"artifacts": f"file://{tmp_path}/objects"}),
+    ):
+        store = open_store(f"sqlite:///{tmp_path}/{name}.db", **options)
+        kept = store.artifacts.put(b"kept", media_type="a/b", run_id="r")
+        lost = sha256(b"lost content").hexdigest()
+        contents.write(lost, b"lost content")
+        assert store.artifacts.sweep(before=time.time() + 1) == 12
+        assert store.artifacts.sweep(before=time.time() + 1) == 0
+        assert store.artifacts.read(kept.ref) == b"kept"
+        contents.write(lost, b"lost content")  # one that is put again is nobody's any more
+        assert store.artifacts.put(b"lost content", media_type="a/b", run_id="r").sha256 == lost
+        assert store.artifacts.sweep(before=time.time() + 1) == 0
+        store.close()
+    half = tmp_path / "folder.db.artifacts" / "ab" / ".new-half"
+    half.parent.mkdir()
+    half.write_bytes(b"half")
+    store = open_store(f"sqlite:///{tmp_path}/folder.db")
+    assert store.artifacts.sweep(before=time.time() - 60) == 0  # somebody may write on it
+    assert store.artifacts.sweep(before=time.time() + 1) == 4
+    assert not half.exists()
+    store.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from wherry.errors import StoreError
@@ -13,6 +13,8 @@ from wherry.journal.anchors import PRUNED, anchor
 from wherry.journal.chain import Break, walk
 from wherry.store import RunRow, Store
 
+WRITING = 3600.0
+"""Seconds after which nobody writes on what is no artifact yet."""
 _DIGEST = re.compile(rb'"([0-9a-f]{64})"')
 
 
@@ -53,11 +55,13 @@ def prune(store: Store, *, before: float | None = None, session: str | None = No
     if dry_run:
         done.runs = [run.run_id for run in chosen]
         return done
+    sessions = {run.session for run in chosen if run.session is not None}
+    # Before, since what is pruned is not chosen again after a crash; and behind, in case it was made anew meanwhile.
+    _forget_indexes(store, sessions, rows)
     for run in chosen:
         _prune_run(store, run, now, done)
         failpoint("prune.run")
-    for name in {run.session for run in chosen if run.session is not None}:
-        _forget_index(store, name, rows)
+    _forget_indexes(store, sessions, rows)
     if session is not None:
         store.delete_session(session)
         for key in store.memo.list(f"session:{session}"):
@@ -68,6 +72,7 @@ def prune(store: Store, *, before: float | None = None, session: str | None = No
     since = min([now, *(run.started for run in left if run.finished is None)])
     done.bytes += store.sweep(_named(store, left), before=since)
     failpoint("prune.swept")
+    done.bytes += store.artifacts.sweep(before=now - WRITING)
     return done
 
 
@@ -103,22 +108,23 @@ def _prune_run(store: Store, run: RunRow, now: float, done: Pruned) -> None:
     if broken is None:
         row = next(store.events(run.run_id, after=records - 1))
         note = anchor(PRUNED, now, run.run_id, parent_run_id=run.parent_run_id, records=records, hash_=row.hash)
-        done.bytes += store.forget(run.run_id, anchor=note)
-        failpoint("prune.forgotten")
         done.bytes += store.artifacts.reclaim(run.run_id)
         store.search.drop(f"recall/run/{run.run_id}")
         for key in store.memo.list(f"run:{run.run_id}"):
             store.memo.delete(f"run:{run.run_id}", key)
+        failpoint("prune.reclaimed")
+        done.bytes += store.forget(run.run_id, anchor=note)  # last: what is marked as pruned is not looked at again
         done.runs.append(run.run_id)
     else:
         done.kept.append(broken)
 
 
-def _forget_index(store: Store, session: str, rows: Iterable[RunRow]) -> None:
-    """Drop a session's search index, which is made anew of what is left when somebody asks."""
-    store.search.drop(f"recall/session/{session}")
+def _forget_indexes(store: Store, sessions: Collection[str], rows: Iterable[RunRow]) -> None:
+    """Drop the search indexes of sessions, which are made anew of what is left when somebody asks."""
+    for name in sessions:
+        store.search.drop(f"recall/session/{name}")
     for run in rows:
-        if run.session == session:
+        if run.session in sessions:
             store.search.drop(f"recall/at/{run.run_id}")
 
 

@@ -1,104 +1,19 @@
-"""Large values under their content: a row says what they are, the bytes are files beside it."""
+"""Large values under their content: a row says what they are, the bytes are elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import time
-from pathlib import Path
-from typing import Protocol
 
 from wherry.errors import StoreError
 from wherry.failpoints import failpoint
 from wherry.redaction import redact_bytes
+from wherry.store.contents import Contents
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import ArtifactRef
 
 REF_DIGITS = 12
 """A reference has so many digits of the content's digest, and more only where two contents would share them."""
-
-
-class Contents(Protocol):
-    """Where the bytes are, by SHA-256 in hexadecimal."""
-
-    def write(self, sha256: str, data: bytes, *, connection: Connection | None = None) -> None:
-        """Keep content; quick when it is there already.
-
-        Args:
-            connection: The transaction that this belongs to, for contents in the database itself.
-
-        Raises:
-            OSError: It cannot be written.
-        """
-        ...
-
-    def read(self, sha256: str, offset: int, limit: int | None) -> bytes:
-        """
-        Raises:
-            OSError, KeyError: The content is not there.
-        """
-        ...
-
-    def remove(self, sha256: str, *, connection: Connection | None = None) -> None:
-        """Remove content; no error when it is not there."""
-        ...
-
-
-class FolderContents:
-    """Files, spread over 256 folders. A file appears whole or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def write(self, sha256: str, data: bytes, *, connection: Connection | None = None) -> None:
-        path = self._path(sha256)
-        try:
-            if path.stat().st_size == len(data):
-                return
-        except FileNotFoundError:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
-        failpoint("artifact.created")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                failpoint("artifact.written")
-                os.fsync(file.fileno())
-            failpoint("artifact.synced")
-            os.replace(name, path)
-            failpoint("artifact.renamed")
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-    def read(self, sha256: str, offset: int, limit: int | None) -> bytes:
-        with self._path(sha256).open("rb") as file:
-            file.seek(offset)
-            return file.read(-1 if limit is None else limit)
-
-    def remove(self, sha256: str, *, connection: Connection | None = None) -> None:
-        self._path(sha256).unlink(missing_ok=True)
-
-    def _path(self, sha256: str) -> Path:
-        return self._folder / sha256[:2] / sha256[2:]
-
-
-class MemoryContents:
-    """A dictionary."""
-
-    def __init__(self) -> None:
-        self._contents: dict[str, bytes] = {}
-
-    def write(self, sha256: str, data: bytes, *, connection: Connection | None = None) -> None:
-        self._contents[sha256] = data
-
-    def read(self, sha256: str, offset: int, limit: int | None) -> bytes:
-        return self._contents[sha256][offset : None if limit is None else offset + limit]
-
-    def remove(self, sha256: str, *, connection: Connection | None = None) -> None:
-        self._contents.pop(sha256, None)
 
 
 class SQLArtifacts:
@@ -206,8 +121,7 @@ class SQLArtifacts:
             self._database.lock(connection, *(_lock(sha256) for sha256, _ in gone))
             freed = 0
             for sha256, size in gone:
-                query = "SELECT 1 FROM artifacts WHERE sha256 = ?"
-                if connection.execute(query, (bytes.fromhex(sha256),)).fetchone() is None:
+                if connection.execute(_KNOWN, (bytes.fromhex(sha256),)).fetchone() is None:
                     self._contents.remove(sha256, connection=connection)
                     failpoint("artifact.removed")
                     freed += size
@@ -215,11 +129,32 @@ class SQLArtifacts:
 
         return self._database.write(remove, repeatable=True) if gone else 0
 
+    def sweep(self, *, before: float) -> int:
+        self._database.check_usable()
+        freed = 0
+        for name, size in self._contents.names(before=before):
+            digest = _digest(name)
+            if digest is not None and self._database.read(_KNOWN, (digest,)):
+                continue
+
+            def remove(connection: Connection, name: str = name, digest: bytes | None = digest) -> bool:
+                self._database.lock(connection, _lock(name))
+                if digest is not None and connection.execute(_KNOWN, (digest,)).fetchone() is not None:
+                    return False
+                self._contents.remove(name, connection=connection)
+                failpoint("artifact.removed")
+                return True
+
+            if self._database.write(remove, repeatable=True):
+                freed += size
+        return freed
+
 
 _INSERT = """
 INSERT INTO artifacts (ref, sha256, bytes, media_type, lines, run_id, saved) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _LINK = "INSERT INTO artifact_links (run_id, ref) VALUES (?, ?) ON CONFLICT (run_id, ref) DO NOTHING"
+_KNOWN = "SELECT 1 FROM artifacts WHERE sha256 = ?"
 _SELECT = "SELECT ref, sha256, bytes, media_type, lines FROM artifacts"
 
 
@@ -231,6 +166,14 @@ def _is_text(media_type: str) -> bool:
     return media_type.startswith("text/") or media_type.partition(";")[0].endswith(
         ("json", "xml", "yaml", "javascript")
     )
+
+
+def _digest(name: str) -> bytes | None:
+    """The digest that a content has as its name; None for what has none."""
+    try:
+        return bytes.fromhex(name)
+    except ValueError:
+        return None
 
 
 def _lock(sha256: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -81,6 +82,8 @@ def _artifacts(store: Store, name: str) -> None:
     again = artifacts.put(data, media_type="a/b", run_id=name)
     hold(artifacts.read(again.ref) == data, "what was removed can be put again")
     artifacts.put(b"", media_type="a/b", run_id=name)
+    artifacts.sweep(before=time.time() + 1)
+    hold(artifacts.read(again.ref) == data, "sweeping leaves what belongs to an artifact")
     artifacts.reclaim(name)
 
 

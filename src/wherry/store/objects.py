@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from wherry.errors import ConfigurationError, MissingExtra
@@ -76,6 +77,12 @@ class ObjectContents:
             return
         except self._broken as error:
             raise OSError(f"{self._url}: {_first_line(error)}") from error
+
+    def names(self, *, before: float) -> Iterator[tuple[str, int]]:
+        # An object appears whole or not at all.
+        for page in self._obstore.list(self._objects):  # pyright: ignore[reportUnknownMemberType] - its Arrow half
+            for meta in page:
+                yield meta["path"].replace("/", ""), meta["size"]
 
 
 def _path(sha256: str) -> str:

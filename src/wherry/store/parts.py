@@ -98,6 +98,16 @@ class Artifacts(Protocol):
         """
         ...
 
+    def sweep(self, *, before: float) -> int:
+        """Remove contents that belong to no artifact: what processes left that died in a `put` or a `reclaim`.
+
+        Args:
+            before: Of writes that have not ended, only what was begun before this Unix time.
+
+        Returns how many bytes that freed.
+        """
+        ...
+
 
 class TextIndex(Protocol):
     """Full text by spaces: one of a run, one of a folder of documents. A key names an item within its space."""

@@ -6,13 +6,13 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from wherry.store.artifacts import Contents
 from wherry.store.batches import BatchWriter
 from wherry.store.connections import closed_error
+from wherry.store.contents import Contents
 from wherry.store.database import Connection, Database
 from wherry.store.parts import MemoElsewhere
 from wherry.store.postgres_connections import PostgresDatabase, Unanswered
@@ -125,6 +125,10 @@ class DatabaseContents:
             self._database.write(delete, repeatable=True)
         else:
             delete(connection)
+
+    def names(self, *, before: float) -> Iterator[tuple[str, int]]:
+        for sha256, size in self._database.read("SELECT sha256, length(data) FROM artifact_contents"):
+            yield sha256.hex(), size
 
 
 class GroupWriter:

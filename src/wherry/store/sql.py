@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 
-from wherry.store.artifacts import Contents, SQLArtifacts
+from wherry.store.artifacts import SQLArtifacts
 from wherry.store.cache import SQLCache
+from wherry.store.contents import Contents
 from wherry.store.database import Database
 from wherry.store.memo import SQLMemo
 from wherry.store.parts import Memo, MemoElsewhere, TextIndex

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from wherry.store.artifacts import Contents, FolderContents, MemoryContents
 from wherry.store.connections import Connections
+from wherry.store.contents import Contents, FolderContents, MemoryContents
 from wherry.store.database import Connection
 from wherry.store.parts import MemoElsewhere
 from wherry.store.search import FTSIndex

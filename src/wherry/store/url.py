@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 from wherry.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from wherry.store.artifacts import Contents
+    from wherry.store.contents import Contents
     from wherry.store.parts import MemoElsewhere
     from wherry.store.protocol import Store
 
