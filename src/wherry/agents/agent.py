@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack, cast
 from wherry.agents import active, portal
 from wherry.agents.answers import AnswerRules, Check
 from wherry.agents.hooks import checked
+from wherry.agents.loop import play
 from wherry.agents.planning import checked_interval
-from wherry.agents.result import RunResult
+from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Order, Run
 from wherry.agents.streaming import streaming
 from wherry.context import ContextBudget, Knowledge
@@ -138,6 +139,11 @@ class Agent(ABC):
         """The sandbox tier that this agent's code runs in, if it runs any."""
         return None
 
+    @property
+    def team(self) -> Mapping[str, Agent]:
+        """The agents whose runs may be part of this one's, by name."""
+        return self.managed_agents
+
     @abstractmethod
     def hidden_tools(self) -> Sequence[Tool]:
         """Tools that can be called without being announced in the prompt."""
@@ -159,6 +165,10 @@ class Agent(ABC):
     @abstractmethod
     async def act(self, run: Run, reply: ModelReply) -> Turn:
         """Turn a reply into acts, and acts into observations."""
+
+    async def play(self, run: Run) -> tuple[RunStatus, Any]:  # Any: of the agent's `output_type`
+        """All of an opened run: how it ended, and its output. Most agents step through the loop."""
+        return await play(run, self)
 
     # What users call.
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wherry.agents.answers import AnswerRules
 from wherry.agents.asking import ask
 from wherry.agents.hooks import RunHooks
 from wherry.agents.result import ResultFile
 from wherry.agents.toolbox import Toolbox
-from wherry.context import ContextWindow
+from wherry.context import ContextBudget, ContextWindow
+from wherry.context.facts import Summarize
 from wherry.errors import WherryError
 from wherry.journal import EventType, RunJournal
-from wherry.messages import Message, ToolSchema
+from wherry.messages import JSON, Message, ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.policy import Account, Limits
 from wherry.sandbox import Session
@@ -24,6 +25,32 @@ from wherry.tools import ToolContext
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
     from wherry.store import Store
+
+
+class Conversation(Protocol):
+    """What an agent is shown of a conversation of several, in which a run of it is one turn."""
+
+    @property
+    def setting(self) -> str:
+        """What the system prompt says of it, behind the agent's own instructions."""
+        ...
+
+    async def state(self, run: Unopened) -> JSON:
+        """What was said so far, as the state that the run's window goes on from."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unopened:
+    """What is known of a run before it has a window."""
+
+    profile: ModelProfile
+    budget: ContextBudget
+    system: Message
+    task: Message
+    tools: Sequence[ToolSchema]
+    summarize: Summarize | None
+    """Asks a model for a summary on behalf of this run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +64,8 @@ class Order:
     session: str | None = None
     max_steps: int = 20
     limits: Limits = field(default_factory=Limits)
+    conversation: Conversation | None = None
+    """That of which the run is a turn."""
 
 
 @dataclass(slots=True)
@@ -71,6 +100,8 @@ class Run:
     """By name: what snippets left in the work folder."""
     last_code: str = ""
     """The snippet that ran last, by which one that runs again unchanged is seen."""
+    reason: str = ""
+    """Why it ended where it did, in words, if there is something to say."""
     fatal: WherryError | None = None
     """What a tool or a managed agent ran into that no model can mend; raised as soon as the turn is over."""
     hooks: RunHooks | None = None

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -18,14 +19,13 @@ from wherry.agents.agent import Agent
 from wherry.agents.briefing import Briefing
 from wherry.agents.hooks import RunHooks
 from wherry.agents.keeping import keep_for
-from wherry.agents.loop import play
 from wherry.agents.managed import delegate
 from wherry.agents.metering import check_prices
 from wherry.agents.result import RunResult, RunStatus
-from wherry.agents.run import Order, Run
+from wherry.agents.run import Order, Run, Unopened
 from wherry.agents.summaries import summarizer
 from wherry.agents.toolbox import Toolbox
-from wherry.context import ContextWindow
+from wherry.context import ContextWindow, Knowledge
 from wherry.context.offload import references
 from wherry.errors import LimitReached, StoreConflict, StoreError, WherryError
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
@@ -88,7 +88,7 @@ async def _execute(agent: Agent, order: Order, subscribers: Sequence[Subscriber]
             profile = await _prepared(frame, model)
             frame.run = await _open(frame, model, profile)
             with use_context(frame.run.context):
-                status, output = await play(frame.run, agent)
+                status, output = await agent.play(frame.run)
         if status is RunStatus.CANCELLED and anyio.current_time() >= scope.deadline:
             status, frame.reason = RunStatus.LIMIT, f"the limit of {order.limits.seconds} seconds is reached"
             journal.record(EventType.LIMIT_REACHED, limit="seconds", value=order.limits.seconds)
@@ -144,7 +144,7 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
     toolbox = Toolbox(
         agent,
         prompt=lambda schemas, instructions: agent.prompt(schemas, profile, instructions),
-        brief=briefing.text,
+        brief=partial(_brief, briefing, order),
         delegate=lambda managed: delegate(lambda: run, managed),
         hidden=agent.hidden_tools(),
         native=lambda schemas: agent.native(schemas, briefing.window),
@@ -163,6 +163,11 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
     # Asked before the state is read: a save in between makes ours fail, never pass.
     revision = 0 if order.session is None else store.session_revision(order.session)
     state = _state(store, order.session)
+    task = Message("user", order.task + _given(order, journal, store))
+    summarize = summarizer(agent.context, model, journal, frame.account)
+    if order.conversation is not None:
+        unopened = Unopened(profile, agent.context, toolbox.system, task, toolbox.native, summarize)
+        state = await order.conversation.state(unopened)
     window = ContextWindow(
         profile=profile,
         budget=agent.context,
@@ -171,10 +176,10 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
         record=record,
         keep=journal.keep,
         system=toolbox.system,
-        task=Message("user", order.task + _given(order, journal, store)),
+        task=task,
         state=state,
         tools=toolbox.native,
-        summarize=summarizer(agent.context, model, journal, frame.account),
+        summarize=summarize,
     )
     if agent.tier == "unsafe":
         record(EventType.WARNING, message=UNSAFE, hint="leave `sandbox` out to have the jail of this machine")
@@ -197,13 +202,19 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
     return run
 
 
+def _brief(briefing: Briefing, order: Order, instructions: str | Knowledge | None) -> str:
+    """What the system prompt says besides the rules: the agent's instructions, and where it speaks."""
+    parts = (briefing.text(instructions), "" if order.conversation is None else order.conversation.setting)
+    return "\n\n".join(part for part in parts if part)
+
+
 def _models(agent: Agent, own: Model, above: Sequence[Agent] = ()) -> Iterator[Model]:
     """Every model that a run of an agent may ask: its own, who writes summaries, its managed agents' own."""
     yield own
     if agent.context.summarizer is not None:
         yield agent.context.summarizer
     above = (*above, agent)
-    for managed in agent.managed_agents.values():
+    for managed in agent.team.values():
         if managed not in above:
             yield from _models(managed, own if managed.model is None else managed.resolved_model(), above)
 
@@ -211,13 +222,16 @@ def _models(agent: Agent, own: Model, above: Sequence[Agent] = ()) -> Iterator[M
 async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseException | None) -> RunResult:
     """Close what the run had open and record its end, even while it is being cancelled."""
     run, journal = frame.run, frame.journal
+    reason = frame.reason or (run.reason if run else "")
+    if status is RunStatus.MAX_STEPS and not reason:
+        reason = f"max_steps={frame.order.max_steps} is reached"
     result = RunResult(
         output,
         status,
         journal.run_id,
         usage=replace(frame.account.usage, seconds=time.monotonic() - frame.started),
         steps=run.step if run else 0,
-        reason=f"max_steps={frame.order.max_steps} is reached" if status is RunStatus.MAX_STEPS else frame.reason,
+        reason=reason,
         warnings=tuple(run.warnings) if run else (),
         files=tuple(run.files.values()) if run else (),
     )
@@ -323,7 +337,7 @@ def _record_start(frame: _Frame, profile: ModelProfile) -> None:
         model=profile.name,
         window=profile.window,
         tools=[*agent.tools],
-        agents=[*agent.managed_agents],
+        agents=[*agent.team],
         tier=agent.tier,
         session=order.session,
         max_steps=order.max_steps,
