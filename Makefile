@@ -58,7 +58,7 @@ docs: $(VENV)/.dev  ## check the documentation: every link resolves, every code 
 	$(BIN)/python -m pytest tests/test_docs.py
 
 lock: $(BIN)/uv  ## write the lock files anew from pyproject.toml (UPGRADE=--upgrade for the newest versions)
-	$(LOCK) $(UPGRADE) --extra openai --extra local --extra web --extra mcp --extra wasm --extra monty \
+	$(LOCK) $(UPGRADE) --extra guard --extra openai --extra local --extra web --extra mcp --extra wasm --extra monty \
 		--group dev --group example --group build --output-file requirements/dev.txt
 	$(LOCK) $(UPGRADE) --extra local --group example --group build --constraints requirements/dev.txt \
 		--output-file requirements/run.txt
