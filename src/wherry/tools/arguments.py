@@ -40,11 +40,12 @@ Validate = Callable[[dict[str, Any]], dict[str, Any]]
 class Arguments:
     """What a tool takes: `schema` for the model, `check` for what the model then sends."""
 
-    def __init__(self, tool: str, *, schema: Schema, names: Sequence[str], validate: Validate) -> None:
+    def __init__(self, tool: str, *, schema: Schema, parameters: Sequence[Parameter], validate: Validate) -> None:
         self.tool = tool
         self.schema = schema
-        self.names = tuple(names)
+        self.names = tuple(one.name for one in parameters)
         """In the order of positional arguments."""
+        self.defaults = {one.name: one.default for one in parameters if not one.required}
         self._validate = validate
 
     @classmethod
@@ -56,7 +57,7 @@ class Arguments:
         """
         adapter = _adapter(tool, parameters)
         schema = compact(_described(_json_schema(tool, adapter, parameters), parameters, docs))
-        return cls(tool, schema=schema, names=[one.name for one in parameters], validate=adapter.validate_python)
+        return cls(tool, schema=schema, parameters=parameters, validate=adapter.validate_python)
 
     @classmethod
     def declared(cls, tool: str, inputs: Mapping[str, Mapping[str, Any]], parameters: Sequence[Parameter]) -> Arguments:
@@ -93,7 +94,7 @@ class Arguments:
         schema: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
         if required := [one.name for one in checked if one.required]:
             schema["required"] = required
-        return cls(tool, schema=compact(schema), names=list(inputs), validate=adapter.validate_python)
+        return cls(tool, schema=compact(schema), parameters=checked, validate=adapter.validate_python)
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments, converted to the types that the function wants.

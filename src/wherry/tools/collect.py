@@ -7,7 +7,9 @@ from functools import wraps
 from typing import Any, cast  # Any: other frameworks' objects
 
 from wherry.errors import ConfigurationError
-from wherry.tools.tool import FunctionTool, Tool, check_name
+from wherry.tools.names import check_name
+from wherry.tools.options import ToolOptions, carried
+from wherry.tools.tool import FunctionTool, Tool
 from wherry.tools.values import brief
 
 
@@ -15,7 +17,8 @@ def to_tool(obj: object) -> Tool:
     """`obj` as a tool.
 
     Taken are: a `Tool`; a function, plain or async, also one made in a REPL; a bound method; a `functools.partial`; any
-    object that can be called; tools of smolagents and LangChain, known by their shape, without importing either.
+    object that can be called; tools of smolagents and LangChain, known by their shape, without importing either. Where
+    they carry `needs_approval`, `side_effects`, `idempotent`, `checker` or `network`, these are kept.
 
     Raises:
         ConfigurationError: It is none of these, or cannot be told to a model; the message says what to change.
@@ -33,7 +36,7 @@ def to_tool(obj: object) -> Tool:
     elif _is_langchain(obj):
         made = _LangChain(obj)
     elif callable(obj):
-        made = FunctionTool(obj)
+        made = FunctionTool(obj, **cast("ToolOptions", carried(obj)))
     else:
         raise ConfigurationError(f"{brief(obj, 80)} is no tool", hint="give a function, a Tool, or an object like one")
     _ = made.schema
@@ -79,6 +82,7 @@ class _Smolagents(Tool):
         self.description = str(theirs.description)
         self.inputs = theirs.inputs
         self.output_type = theirs.output_type
+        self.__dict__.update(carried(foreign))
         own: Callable[..., Any] = theirs.forward
 
         @wraps(own)  # its hints and defaults
@@ -96,6 +100,7 @@ class _LangChain(Tool):
         self.name = check_name(theirs.name, "a tool of LangChain")
         self.description = str(theirs.description)
         self.inputs = _langchain_inputs(self.name, theirs.args_schema)
+        self.__dict__.update(carried(foreign))
         if getattr(theirs, "coroutine", None) is not None:
 
             async def arun(**kwargs: Any) -> Any:

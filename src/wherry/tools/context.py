@@ -6,7 +6,7 @@ variable: it reaches async tools, and sync tools in their threads, and concurren
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from wherry.errors import ToolError
 
 if TYPE_CHECKING:
     from wherry.store.protocol import Store
+    from wherry.tools.egress import Egress
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class ToolContext:
     session: str | None
     store: Store
     """Where the run is kept: memo, artifacts."""
+    egress: Sequence[Egress] = ()
+    """The lists of hosts that a network tool keeps to, all of them; see `wherry.tools.check_egress`."""
 
 
 _context: ContextVar[ToolContext] = ContextVar("wherry_tool_context")

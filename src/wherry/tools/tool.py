@@ -12,9 +12,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from keyword import iskeyword
 from threading import RLock
-from typing import Any, cast, overload  # Any: arguments and results are of any type
+from typing import Any, Unpack, cast, overload  # Any: arguments and results are of any type
 
 from wherry.errors import ConfigurationError, ToolArgumentError, ToolError, ToolTimeout, WherryError
 from wherry.messages import ToolSchema
@@ -29,19 +28,14 @@ from wherry.tools.hints import (
     underlying,
 )
 from wherry.tools.kept import KeptResults
+from wherry.tools.names import check_name
+from wherry.tools.options import DEFAULT_TIMEOUT, Checker, Predicate, ToolOptions, check_options
+from wherry.tools.source import code_digest, source_of
 from wherry.tools.threads import OutOfTimeError, run_in_thread
 from wherry.tools.values import brief, gathered, gathered_async
 
-DEFAULT_TIMEOUT = 300.0
-"""Seconds that a tool may take when it says nothing of its own; `timeout=None` lets it take any time."""
 MAX_ERROR = 2_000
 """Characters of a tool's own error that a model is shown."""
-
-RESERVED = frozenset({"final_answer"})
-"""Names that are the agents' own."""
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-"""What every provider's interface and Python itself take as a function's name."""
 
 
 class Tool:
@@ -66,6 +60,19 @@ class Tool:
 
     cache: float | None = None
     """Seconds that a result is given again to the same call, from the run's store; None: never. Errors are not kept."""
+
+    needs_approval: bool | Predicate = False
+    """Whether a person must agree before a call is made; a function of the arguments says it for each call. One that
+    raises asks for approval."""
+    side_effects: bool = False
+    """Whether a call changes something out there. One that was under way when the process died is not made again
+    unless the tool is `idempotent`, or its `checker` says that it was not made."""
+    idempotent: bool = False
+    """Whether a second call with the same `current_context().idempotency_key` changes nothing more."""
+    checker: Checker | None = None
+    """Says what became of a call that was under way when the process died: its result, or None if it was not made."""
+    network: str | Sequence[str] = ()
+    """The arguments that hold an address or a host; those of the format `uri` are known."""
 
     forward: Callable[..., Any]
     """What the tool does."""
@@ -105,6 +112,25 @@ class Tool:
         if twice := bound.keys() & kwargs.keys():
             raise ToolArgumentError(f"`{self.name}`: argument `{min(twice)}` was given twice")
         return {**bound, **kwargs}
+
+    def checked(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments as `forward` would get them: checked, converted, with their defaults.
+
+        Raises:
+            ToolArgumentError: They do not fit; the message is for the model.
+        """
+        plan = self._built()[1]
+        return {**plan.defaults, **plan.check(arguments)}
+
+    def source(self) -> tuple[str | None, str | None]:
+        """The source text of the tool's code and a digest of it, as far as they can be had. Looked for once."""
+        function = self.forward
+        code = getattr(underlying(function), "__code__", function)
+        known: tuple[object, str | None, str | None] | None = self.__dict__.get("_source")
+        if known is None or known[0] is not code:
+            text = source_of(function if "forward" in self.__dict__ else type(self))
+            known = self.__dict__["_source"] = (code, text, code_digest(function, text))
+        return known[1], known[2]
 
     async def call(self, arguments: Mapping[str, Any]) -> Any:
         """Check the arguments, run the tool, give back what it returned, whatever that is and however large.
@@ -209,6 +235,7 @@ class Tool:
             )
         if not callable(function):
             raise ConfigurationError(f"tool `{name}` has no method `forward`", hint="define what the tool does in it")
+        check_options(name, {one: getattr(self, one) for one in ToolOptions.__optional_keys__})
         docs = self._documentation()
         if self.inputs is None:
             parameters = parameters_of(function, name=name, untyped=self._untyped())
@@ -255,20 +282,18 @@ class FunctionTool(Tool):
         *,
         name: str | None = None,
         description: str | None = None,
-        timeout: float | None = DEFAULT_TIMEOUT,  # seconds
-        cache: float | None = None,  # seconds
+        **options: Unpack[ToolOptions],
     ) -> None:
-        """Take a function as a tool.
+        """Take a function as a tool; `options` are those of `tool`.
 
         Raises:
             ConfigurationError: It has no usable name or description, or its parameters cannot be told to a model.
         """
-        for what, seconds, none in (("timeout", timeout, "for any time"), ("cache", cache, "to keep nothing")):
-            if seconds is not None and not seconds > 0:
-                raise ConfigurationError(f"{what} is {seconds!r}", hint=f"seconds above 0, or None {none}")
+        if unknown := options.keys() - ToolOptions.__optional_keys__:
+            raise TypeError(f"tool() got an unexpected keyword argument {min(unknown)!r}")
+        check_options(name or getattr(function, "__name__", "?"), options)
         self.function = function
-        self.timeout = timeout
-        self.cache = cache
+        self.__dict__.update(options)
         holder = underlying(function)
         own = getattr(holder, "__name__", None)
         self._anonymous = own == "<lambda>"
@@ -313,8 +338,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float | None = DEFAULT_TIMEOUT,
-    cache: float | None = None,
+    **options: Unpack[ToolOptions],
 ) -> Tool: ...
 
 
@@ -324,8 +348,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float | None = DEFAULT_TIMEOUT,
-    cache: float | None = None,
+    **options: Unpack[ToolOptions],
 ) -> Callable[[Callable[..., object]], Tool]: ...
 
 
@@ -334,8 +357,7 @@ def tool(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float | None = DEFAULT_TIMEOUT,
-    cache: float | None = None,
+    **options: Unpack[ToolOptions],
 ) -> Tool | Callable[[Callable[..., object]], Tool]:
     """Make a tool of a function: `@tool`, `@tool(timeout=30)` or `tool(function)`.
 
@@ -343,30 +365,14 @@ def tool(
         fn: A function or any callable, plain or async, with type hints. A lambda's parameters take anything.
         name: Default: the function's.
         description: Default: the docstring without its sections.
-        timeout: Seconds that one call may take; None: any time.
-        cache: Seconds that a result is given again to the same call, in any run with the same store; None: never.
+        options: `timeout`, `cache`, `needs_approval`, `side_effects`, `idempotent`, `checker`, `network`; see
+            `wherry.tools.ToolOptions`.
 
     Raises:
         ConfigurationError: It cannot be told to a model; the message says what to change.
     """
-    make = partial(FunctionTool, name=name, description=description, timeout=timeout, cache=cache)
+    make = partial(FunctionTool, name=name, description=description, **options)
     return make if fn is None else make(fn)
-
-
-def check_name(name: object, what: str = "this") -> str:
-    """`name`, if a snippet and every provider's interface can use it for a function or a variable.
-
-    Raises:
-        ConfigurationError: It is no identifier that every provider takes, a keyword, or an agent's own name.
-    """
-    hint = "letters, digits and _, at most 64, as in `smallest_prime_factor`"
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"{what} needs a name, not {brief(name, 80)}", hint=hint)
-    if not _NAME.fullmatch(name) or iskeyword(name):
-        raise ConfigurationError(f"{brief(name, 80)} cannot be a name", hint=hint)
-    if name in RESERVED:
-        raise ConfigurationError(f"the name `{name}` is taken: every agent has its own", hint="choose another name")
-    return name
 
 
 def _positional(parameters: Sequence[Parameter], arguments: dict[str, Any]) -> list[Any]:
