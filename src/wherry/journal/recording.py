@@ -275,7 +275,13 @@ class RunJournal:
             self._run = RunRow(self.run_id, parent_run_id=self.parent_run_id, agent=self.agent, started=now)
         if type_ is EventType.RUN_STARTED:
             task = payload.get("task") or ""
-            self._run = replace(self._run, task=str(task)[:TASK_PREVIEW], session=payload.get("session"), started=now)
+            self._run = replace(
+                self._run,
+                task=str(task)[:TASK_PREVIEW],
+                session=payload.get("session"),
+                model=payload.get("model"),
+                started=now,
+            )
         else:
             status, usage = payload.get("status", "completed"), payload.get("usage")
             self._run = replace(self._run, status=str(status), usage=usage, finished=now)

@@ -29,10 +29,11 @@ SELECT j.id, (SELECT max(e.id) FROM events AS e WHERE e.id > j.id << 32 AND e.id
 FROM journals AS j WHERE j.run_id = ?
 """
 _UPSERT_RUN = """
-INSERT INTO runs (run_id, parent_run_id, agent, task, status, session, started, finished, usage)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO runs (run_id, parent_run_id, agent, task, status, session, started, finished, usage, model)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id) DO UPDATE SET agent = excluded.agent, task = excluded.task, status = excluded.status,
-session = excluded.session, started = excluded.started, finished = excluded.finished, usage = excluded.usage
+session = excluded.session, started = excluded.started, finished = excluded.finished, usage = excluded.usage,
+model = excluded.model
 """
 _LAST_ANCHOR = "SELECT position, hash FROM anchors ORDER BY position DESC LIMIT 1"
 
@@ -148,4 +149,5 @@ def _row(run: RunRow) -> tuple[object, ...]:
         run.started,
         run.finished,
         None if run.usage is None else canonical(run.usage),
+        None if run.model is None else blob(run.model),
     )

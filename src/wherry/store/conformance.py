@@ -123,6 +123,18 @@ def _runs(store: Store, name: str) -> None:
     hold(listed == [f"{name}-3", f"{name}-2"], "children are listed when asked for, and `limit` is kept")
     listed = [row.run_id for row in store.runs(session=name)]
     hold(listed == [f"{name}-3", f"{name}-0"], "runs are listed by session")
+    listed = [row.run_id for row in store.runs(session=name, since=4e9 + 1, before=4e9 + 4)]
+    hold(listed == [f"{name}-3"], "runs are listed by time: from `since` on, before `before`")
+    for n, status in enumerate(("running", "waiting", "running")):
+        finished = None if status == "running" else 4e9 + 20
+        row = RunRow(
+            f"{name}-f{n}", agent=f"{name}{ODD}", status=status, model=f"m{n}", started=4e9 + 10, finished=finished
+        )
+        store.append(Batch(run=row)).result()
+    listed = [row.run_id for row in store.runs(agent=f"{name}{ODD}", status="running")]
+    hold(listed == [f"{name}-f2", f"{name}-f0"], "runs are listed by agent and status")
+    listed = [row.run_id for row in store.runs(agent=f"{name}{ODD}", model="m1")]
+    hold(listed == [f"{name}-f1"], "runs are listed by model")
     listed = [row.run_id for row in store.runs(parent=f"{name}-0")]
     hold(listed == [f"{name}-2"], "runs are listed by the one that started them")
     for n in range(4):

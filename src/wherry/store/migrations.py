@@ -197,6 +197,13 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "SELECT scope, sum(length(key) + length(value)) FROM memo GROUP BY scope",
         ),
     ),
+    (
+        "run models",
+        (
+            "ALTER TABLE runs ADD COLUMN model BLOB",
+            "CREATE INDEX runs_open ON runs (status, started) WHERE finished IS NULL",
+        ),
+    ),
 )
 
 

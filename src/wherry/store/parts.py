@@ -132,6 +132,10 @@ class TextIndex(Protocol):
         """
         ...
 
+    def forget(self, space: str, prefix: str) -> None:
+        """Take out the items whose keys begin with `prefix`; the cursor stays."""
+        ...
+
     def drop(self, space: str) -> None:
         """Forget a space: its items and its cursor."""
         ...

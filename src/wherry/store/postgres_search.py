@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from wherry.failpoints import failpoint
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import Hit
-from wherry.store.search import prepared
+from wherry.store.search import begins, prepared
 from wherry.store.terms import Term, terms
 
 PART = 8000
@@ -83,6 +83,16 @@ class TSIndex:
         (items,) = self._database.read("SELECT count(*) FROM search_items WHERE space = ?", (number,))[0]
         rows = self._database.read(_FIND, (wanted, f"'#{number}'", float(items), limit))
         return [Hit(text(key), text(value), score) for key, value, score in rows]
+
+    def forget(self, space: str, prefix: str) -> None:
+        def write(connection: Connection) -> None:
+            self._database.lock(connection, f"search:{space}")
+            row = connection.execute(_NUMBER, (blob(space),)).fetchone()
+            if row is not None:
+                query = "DELETE FROM search_items WHERE space = ? AND key >= ? AND key < ?"
+                connection.execute(query, begins(row[0], prefix))
+
+        self._database.write(write, repeatable=True)
 
     def drop(self, space: str) -> None:
         def write(connection: Connection) -> None:

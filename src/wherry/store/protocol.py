@@ -94,10 +94,23 @@ class Store(Protocol):
         children: bool = False,
         before: float | None = None,
         parent: str | None = None,
+        since: float | None = None,
+        status: str | None = None,
+        agent: str | None = None,
+        model: str | None = None,
     ) -> list[RunRow]:
-        """Runs, newest first; with `children` also those that agents started; those that started before a time.
+        """Runs, newest first.
 
-        With `parent` those that this run started itself, summaries included.
+        Args:
+            limit: At most so many.
+            session: Of that session only.
+            children: Also those that agents started.
+            before: Those that started before a Unix time.
+            parent: Those that this run started itself, summaries included.
+            since: Those that started at a Unix time or later.
+            status: Those with that status; `"running"` for those that have no end.
+            agent: Those of an agent of that name.
+            model: Those that were begun with a model of that name.
         """
         ...
 

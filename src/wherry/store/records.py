@@ -43,6 +43,8 @@ class RunRow:
     finished: float | None = None
     usage: Mapping[str, Any] | None = None  # Any: JSON, as `Usage.to_json` makes it
     """What was spent; None while the run goes on."""
+    model: str | None = None
+    """The name of its model; None where nobody said it, as in what an earlier version wrote."""
     pruned: float | None = None
     """When the run's payloads were removed; set by `forget` alone."""
 

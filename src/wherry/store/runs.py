@@ -28,7 +28,7 @@ SELECT e.id, CAST(e.type AS BLOB), e.time, CAST(e.agent AS BLOB), CAST(e.body AS
 FROM events AS e JOIN journals AS j ON e.id > j.id << 32 AND e.id < (j.id + 1) << 32
 WHERE j.run_id = ? ORDER BY e.id DESC LIMIT 1
 """
-_RUN = "SELECT run_id, parent_run_id, agent, task, status, session, started, finished, usage, pruned FROM runs"
+_RUN = "SELECT run_id, parent_run_id, agent, task, status, session, started, finished, usage, pruned, model FROM runs"
 _UNPRUNED = """
 SELECT e.id, e.body FROM events AS e JOIN journals AS j ON e.id > j.id << 32 AND e.id < (j.id + 1) << 32
 WHERE j.run_id = ? AND e.pruned IS NULL AND e.id > ? ORDER BY e.id LIMIT ?
@@ -107,6 +107,10 @@ class SQLRuns:
         children: bool = False,
         before: float | None = None,
         parent: str | None = None,
+        since: float | None = None,
+        status: str | None = None,
+        agent: str | None = None,
+        model: str | None = None,
     ) -> list[RunRow]:
         conditions: list[str] = []
         values: list[Any] = []
@@ -115,12 +119,20 @@ class SQLRuns:
             values.append(parent)
         elif not children:
             conditions.append("parent_run_id IS NULL")
-        if session is not None:
-            conditions.append("session = ?")
-            values.append(blob(session))
-        if before is not None:
-            conditions.append("started < ?")
-            values.append(before)
+        wanted: list[tuple[str, Any]] = [
+            ("session = ?", None if session is None else blob(session)),
+            ("started < ?", before),
+            ("started >= ?", since),
+            ("status = ?", status),
+            ("agent = ?", None if agent is None else blob(agent)),
+            ("model = ?", None if model is None else blob(model)),
+        ]
+        if status == "running":
+            conditions.append("finished IS NULL")  # lets the databases use an index that has those alone
+        for condition, value in wanted:
+            if value is not None:
+                conditions.append(condition)
+                values.append(value)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         query = f"{_RUN}{where} ORDER BY started DESC, run_id DESC LIMIT ?"
         return [_run(row) for row in self._database.read(query, (*values, limit))]
@@ -191,7 +203,7 @@ def _empty_records(connection: Connection, run_id: str) -> int:
 
 
 def _run(row: tuple[Any, ...]) -> RunRow:
-    run_id, parent, agent, task, status, session, started, finished, usage, pruned = row
+    run_id, parent, agent, task, status, session, started, finished, usage, pruned, model = row
     return RunRow(
         run_id,
         parent_run_id=parent,
@@ -203,4 +215,5 @@ def _run(row: tuple[Any, ...]) -> RunRow:
         finished=finished,
         usage=None if usage is None else parse(usage),
         pruned=pruned,
+        model=None if model is None else text(model),
     )

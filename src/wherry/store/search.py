@@ -69,6 +69,15 @@ class FTSIndex:
         )
         return [Hit(text(key), text(value), -score) for key, value, score in rows]
 
+    def forget(self, space: str, prefix: str) -> None:
+        def write(connection: Connection) -> None:
+            row = connection.execute(_NUMBER, (blob(space),)).fetchone()
+            if row is not None:
+                query = "SELECT id, text, words FROM search_items WHERE space = ? AND key >= ? AND key < ?"
+                _forget(connection, row[0], connection.execute(query, begins(row[0], prefix)).fetchall())
+
+        self._database.write(write, repeatable=True)
+
     def drop(self, space: str) -> None:
         def write(connection: Connection) -> None:
             row = connection.execute(_NUMBER, (blob(space),)).fetchone()
@@ -80,6 +89,11 @@ class FTSIndex:
             connection.execute("DELETE FROM search_spaces WHERE id = ?", (number,))
 
         self._database.write(write, repeatable=True)
+
+
+def begins(number: int, prefix: str) -> tuple[int, bytes, bytes]:
+    """A space, and between which keys those are that begin in some way."""
+    return number, blob(prefix), blob(prefix) + b"\xff"  # a byte that is in no text's UTF-8
 
 
 def prepared(items: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes, str]]:

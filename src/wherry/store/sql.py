@@ -76,8 +76,22 @@ class SQLStore:
         children: bool = False,
         before: float | None = None,
         parent: str | None = None,
+        since: float | None = None,
+        status: str | None = None,
+        agent: str | None = None,
+        model: str | None = None,
     ) -> list[RunRow]:
-        return self._runs.runs(limit=limit, session=session, children=children, before=before, parent=parent)
+        return self._runs.runs(
+            limit=limit,
+            session=session,
+            children=children,
+            before=before,
+            parent=parent,
+            since=since,
+            status=status,
+            agent=agent,
+            model=model,
+        )
 
     def anchors(self, *, after: int = 0) -> Iterator[AnchorRow]:
         return self._runs.anchors(after=after)
