@@ -18,6 +18,7 @@ from wherry.context.offload import CLOSING, OPENING, Offload, no_room, opening, 
 from wherry.context.previews import Kind, head_and_tail, kind_of
 from wherry.context.previews.kinds import Show
 from wherry.context.shortening import short_call
+from wherry.context.untrusted import Fence, Untrusted, fence, fenced, taken_apart
 from wherry.journal import EventType
 from wherry.messages import Message, ToolCall
 from wherry.store.protocol import Artifacts
@@ -31,6 +32,8 @@ LARGE = 65_536
 _SURELY_OVER = 16
 """Characters to a token that only a text of blanks passes: what has more is over its cap without being counted."""
 _SMALLEST_PREVIEW = 12
+_ROOM_FOR_FENCE = 64
+"""Tokens under which a fence says no more than where it begins and ends."""
 
 _SAID_BEFORE = re.compile(r"(?:Output:\n|Value: )?(?=\[a-[0-9a-f]{12})")
 """What a code agent's observation may put before an excerpt that its snippet printed."""
@@ -71,12 +74,19 @@ class Door:
         self._counter = counter
         self._control_tokens = control_tokens
         self._offload = Offload(artifacts, run_id=run_id, record=record)
+        self._run_id = run_id
         self._record = record
         self._ready: _Looked | None = None
+        self._clean: tuple[Untrusted, str] | None = None
 
     async def ready(self, message: Message, cap: int) -> None:
         """Do in a thread what takes long with a large message that is about to be admitted: read it, store it."""
-        text, self._ready = message.content, None
+        text, self._ready, self._clean = message.content, None, None
+        if len(text) <= LARGE:
+            return
+        if isinstance(text, Untrusted):
+            self._clean = text, cast("str", await run_in_thread(text.clean, timeout=None))
+            text = self._clean[1]
         if len(text) > max(LARGE, cap * _SURELY_OVER) and not isinstance(text, Excerpt):
             self._ready = cast("_Looked", await run_in_thread(partial(self._look, text), timeout=None))
 
@@ -91,6 +101,8 @@ class Door:
 
         A cap that is smaller than the smallest preview is passed by that much.
         """
+        if isinstance(message.content, Untrusted):
+            return self._admit_fenced(message, message.content, cap)
         if len(message.content) <= cap * _SURELY_OVER:
             safe = self._escaped(message)
             tokens = self._counter.message(safe)
@@ -103,6 +115,11 @@ class Door:
 
     def shrink(self, message: Message, cap: int, *, admitted: bool = False) -> tuple[Message, int]:
         """The message with previews in place of what is large in it. `admitted`: it came through the door before."""
+        if admitted and (apart := taken_apart(message.content)) is not None:
+            around, inner = apart
+            return self._within(
+                around, cap, lambda room: self.shrink(replace(message, content=inner), room, admitted=True)
+            )
         cap = int(cap / self._counter.ratio)
         # What does not shrink first: the rest of the message decides how much room the content has.
         frame = self._escaped(replace(message, content=""))
@@ -113,6 +130,23 @@ class Door:
         room = cap - self._counter.message(frame)
         content = self._preview(message, room, admitted=admitted)
         kept = replace(frame, content=content)
+        return kept, self._counter.message(kept)
+
+    def _admit_fenced(self, message: Message, text: Untrusted, cap: int) -> tuple[Message, int]:
+        clean = self._clean[1] if self._clean is not None and self._clean[0] is text else text.clean()
+        self._clean = None
+        around = fence(self._run_id, text.source, escape(text.after, self._control_tokens))
+        kept = self._within(around, cap, lambda room: self.admit(replace(message, content=clean), room))
+        self._offload.refer(kept[0].content)
+        return kept
+
+    def _within(self, around: Fence, cap: int, let_in: Callable[[int], tuple[Message, int]]) -> tuple[Message, int]:
+        """A message whose content is fenced: `let_in(room)` gives it with the content alone."""
+        if cap < _ROOM_FOR_FENCE:
+            around = around.short()
+        room = cap - self._counter.scaled(self._counter.text(around.around("")))
+        inner, _ = let_in(max(room, _SMALLEST_PREVIEW))
+        kept = replace(inner, content=fenced(inner.content, around))
         return kept, self._counter.message(kept)
 
     def _escaped(self, message: Message) -> Message:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from wherry.context.untrusted import Untrusted
 from wherry.messages import Message
 
 UNFINISHED = "[no result: the call was not finished]"
@@ -61,6 +62,8 @@ def well_formed(message: Message, newest: Group | None) -> list[Message]:
         if newest is not None and message.tool_call_id is not None and message.tool_call_id in newest.open_calls:
             return [message]
         said = f"[result of {message.name or 'a tool'}, whose call is not in this conversation]\n{message.content}"
+        if isinstance(message.content, Untrusted):
+            said = Untrusted(said, source=message.content.source, after=message.content.after)
         message = Message("user", said, images=message.images)
     return [*unfinished(newest), message]
 
