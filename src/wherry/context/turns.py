@@ -28,6 +28,8 @@ class Turns:
         """From before the task; folded first."""
         self.recent: deque[Group] = deque()
         """The run's own. The last one is never folded."""
+        self.rewrites = 0
+        """How often something other than the end has changed."""
         self.has_calls = False
         """Whether there was ever a call or a result."""
         self._goes_on = False
@@ -61,8 +63,18 @@ class Turns:
         if groups is self.recent:
             self._waiting.append(entry)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether anything came before the task."""
+        return self._goes_on
+
+    def go_on(self) -> None:
+        """Something came before the task, even if nothing of it is left."""
+        self._goes_on = True
+
     def rewrite(self) -> None:
         """Make the flat list anew, after something other than its end has changed."""
+        self.rewrites += 1
         self._messages, self._digests = [], []
         self._waiting = list(self.entries())
         self._unchanged = -1

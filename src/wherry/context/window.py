@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from wherry.context.budget import DEFAULT_WINDOW, ContextBudget
@@ -14,10 +13,12 @@ from wherry.context.counting import TokenCounter
 from wherry.context.door import Door
 from wherry.context.escape import escape
 from wherry.context.facts import FactWriter, Summarize
+from wherry.context.fitted import Fitted
 from wherry.context.groups import Entry, Group, unfinished, well_formed
 from wherry.context.ledger import Ledger
 from wherry.context.rendering import in_words
 from wherry.context.shortening import sized
+from wherry.context.snapshots import Left, snapshot_of
 from wherry.context.summary import Summary
 from wherry.context.table import budget_error
 from wherry.context.turns import Turns
@@ -31,24 +32,6 @@ _ROOM_FOR_WORDS = 24
 """Tokens that a call or its result may take more in words than as its server counted it, besides its name."""
 _TRIES = 3
 """Folding takes out calls too, and with them what they would take in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """A request that satisfies the equation."""
-
-    messages: tuple[Message, ...]
-    max_output: int
-    """What the reply may take; to be sent to the server."""
-    tokens: int
-    """What messages and tool schemas take, as counted."""
-    window: int
-    keep: int
-    """How many leading messages are byte for byte those of the previous request."""
-    add: tuple[str, ...]
-    """The digests of the messages after those."""
-    tools: int
-    """The part of `tokens` that the tool schemas take."""
 
 
 class ContextWindow:
@@ -82,6 +65,7 @@ class ContextWindow:
         state: JSON = None,
         tools: Sequence[ToolSchema] = (),
         summarize: Summarize | None = None,
+        left: Left | None = None,
     ) -> None:
         """
         Args:
@@ -98,6 +82,7 @@ class ContextWindow:
             tools: The first request's, for sizing the first messages.
             summarize: Asks a model for a summary, and counts what that takes; None: the budget's `summarizer` is asked
                 directly, and without one there are only extracts.
+            left: Where the same run was interrupted; `task`, `history` and `state` are in it already.
 
         Raises:
             ConfigurationError: The reserve leaves no room in the window.
@@ -135,11 +120,27 @@ class ContextWindow:
         """Messages of the request before."""
         self._tools: tuple[ToolSchema, ...] = tuple(tools)
         self._ledger.set_head(system=self._system.tokens, tools=self.counter.tools(self._tools))
-        self._open(task, history, state, summarize)
+        self._told: list[str] = []
+        """Digests of what was appended since the last request."""
+        self._shown = -1
+        """How often the turns had been rewritten when a request last said what they hold."""
+        self._open(task, history, state, summarize, left)
 
-    def _open(self, task: Message, history: Sequence[Message], state: JSON, summarize: Summarize | None) -> None:
+    def _open(
+        self,
+        task: Message,
+        history: Sequence[Message],
+        state: JSON,
+        summarize: Summarize | None,
+        left: Left | None,
+    ) -> None:
         """Take in what there is before the first request."""
-        kept = self._entry(*self._door.admit(sized(task), self._cap()))
+        known: Mapping[str, Message] = {} if left is None else left.read(left.digests)
+        if left is None:
+            kept = self._entry(*self._door.admit(sized(task), self._cap()))
+        else:  # its own tags are not to be escaped
+            task = known[left.snapshot["task"]]
+            kept = self._entry(task, self.counter.message(task))
         self._ledger.set_head(task=kept.tokens)
         self._turns = Turns(kept, keep=self._keep)
         summary = Summary(
@@ -158,6 +159,9 @@ class ContextWindow:
             keep=self._keep,
             record=self._record,
         )
+        if left is not None:
+            self._go_on(left, known)
+            return
         self._restore(state)
         for message in history:
             self._take(message, self._turns.older, self._cap())
@@ -190,6 +194,8 @@ class ContextWindow:
         for part in well_formed(sized(message), groups[-1] if groups else None):
             message, tokens = self._door.admit(part, cap)
             self._add(self._entry(message, tokens), groups)
+            if groups is self._turns.recent:
+                self._told.append(self._newest)
         return message
 
     def _finish(self, groups: deque[Group]) -> None:
@@ -271,7 +277,11 @@ class ContextWindow:
         if not await self._keep_within(reserve, tools):
             raise self._error(reserve, self._words(tools))
         total = self._ledger.total()
+        told = tuple(self._told)
+        self._told.clear()
+        snapshot = snapshot_of(self._turns, self._summary) if self._turns.rewrites != self._shown else None
         flat, keep = self._turns.flat(tools=bool(tools))
+        self._shown = self._turns.rewrites  # what `flat` makes anew holds the same
         if system is not self._system_sent and system != self._system_sent:
             grown, add = 0, (self._system.digest, *self._turns.digests(0))
         else:
@@ -280,7 +290,7 @@ class ContextWindow:
         self._length, self._system_sent = len(flat) + 1, system
         self._ledger.asked(total)
         schemas = self.counter.scaled(self._ledger.tools)
-        return Fitted((self._system.message, *flat), reserve, total, self.window, grown, add, schemas)
+        return Fitted((self._system.message, *flat), reserve, total, self.window, grown, add, schemas, told, snapshot)
 
     async def _keep_within(self, reserve: int, tools: Sequence[ToolSchema]) -> bool:
         room = self.window - reserve
@@ -322,6 +332,22 @@ class ContextWindow:
             "summary": self._summary.state(),
             "messages": [cast("JSON", message.to_json()) for message in messages],
         }
+
+    def _go_on(self, left: Left, known: Mapping[str, Message]) -> None:
+        """Hold again what the interrupted run's window held."""
+        shot, turns = left.snapshot, self._turns
+        if shot["goes_on"]:
+            turns.go_on()
+        self._summary.restore(shot["summary"])
+        if shot["shown"]:
+            self._compaction.write_summary(summary_cap(self.window - self._reserve, self._ledger.pinned()))
+        self._newest = shot["task"]
+        for digests, groups in ((shot["older"], turns.older), ((*shot["recent"], *left.told), turns.recent)):
+            for name in digests:
+                message = known[name]
+                self._door.refer(message)
+                self._add(self._entry(message, self.counter.message(message)), groups)
+        turns.rewrite()
 
     def _restore(self, state: JSON) -> None:
         if not isinstance(state, dict):
