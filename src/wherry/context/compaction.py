@@ -42,7 +42,10 @@ class Compaction:
         budget: ContextBudget,
         keep: Callable[[Message], str],
         record: Callable[..., object],
+        divide: bool = True,
     ) -> None:
+        self._divide = divide
+        """Whether at last half of a turn's calls go with their results; else the whole turn is folded."""
         self._turns = turns
         self._ledger = ledger
         self._counter = ledger.counter
@@ -155,7 +158,10 @@ class Compaction:
             self._turns.rewrite()
         before = self._ledger.total()
         going: list[Group] = []
-        while not self.fits(room) and len(newest.entries) > 2:
+        while self._divide and not self.fits(room) and len(newest.entries) > 2:
             going.append(narrow(newest, ledger=self._ledger, keep=self._keep))
+        if not self._divide and not self.fits(room):
+            going.append(self._turns.recent.pop())
+            self._ledger.drop(newest.entries)
         if going:
             await self._fold(going, summary_cap(room, self._ledger.pinned()), before)

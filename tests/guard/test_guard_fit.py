@@ -1,0 +1,73 @@
+"""`fit` over OpenAI's dicts."""
+
+from __future__ import annotations
+
+import copy
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.guard.dict_conversations import conversation, counted, faults, split_groups
+
+from wherry.guard import fit
+
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "search",
+            "description": "Searches.",
+            "parameters": {"type": "object", "properties": {"q": {"type": "string"}}},
+        },
+    }
+]
+WINDOWS = st.sampled_from([600, 1_024, 2_048, 4_096, 16_384])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**6), WINDOWS, st.booleans())
+def test_every_invariant_holds(seed: int, window: int, tools: bool) -> None:
+    messages = conversation(seed)
+    before = copy.deepcopy(messages)
+    offered = TOOLS if tools else []
+
+    fitted = fit(messages, budget=window, tools=offered, counter="qwen")
+
+    assert messages == before
+    assert counted(fitted.messages, offered) <= fitted.tokens
+    assert fitted.tokens + fitted.max_output <= window
+    assert faults(fitted.messages) == []
+    assert split_groups(messages, fitted.messages) == []
+    if messages[0]["role"] == "system":
+        assert fitted.messages[0]["role"] == "system"
+    latest = [raw for raw in messages if raw["role"] == "user"][-1]
+    kept = [raw for raw in fitted.messages if raw["role"] == "user"]
+    if counted([latest]) < window // 5:
+        assert any(str(raw["content"]).endswith(latest["content"]) for raw in kept)
+    assert fit(fitted.messages, budget=window, tools=offered, counter="qwen").messages == fitted.messages
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 10**6), WINDOWS)
+def test_what_is_broken_comes_out_sound(seed: int, window: int) -> None:
+    messages = conversation(seed, odd=True)
+
+    fitted = fit(messages, budget=window, counter="qwen")
+
+    assert faults(fitted.messages) == []
+    assert counted(fitted.messages) <= fitted.tokens
+    assert fitted.tokens + fitted.max_output <= window
+    assert fit(fitted.messages, budget=window, counter="qwen").messages == fitted.messages
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_what_fits_is_the_same_objects(seed: int) -> None:
+    messages = [{**raw, "x-own": seed} for raw in conversation(seed)]
+    fitted = fit(messages, budget=10_000_000, counter="qwen")
+    sound = not faults(messages)
+
+    assert fitted.changed is not sound
+    if sound:
+        assert all(new is old for new, old in zip(fitted.messages, messages, strict=True))
+        assert fitted.changes == ()
+    assert all(raw["x-own"] == seed for raw in fitted.messages)
