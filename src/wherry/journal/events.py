@@ -12,6 +12,8 @@ class EventType(StrEnum):
     """The kinds of events. The values are what the store holds."""
 
     RUN_STARTED = "run.started"
+    RUN_RESUMED = "run.resumed"
+    """The run goes on after whatever ended or interrupted it; `run.finished` may come again."""
     MODEL_REQUESTED = "model.requested"
     MODEL_REPLIED = "model.replied"
     MODEL_FAILED = "model.failed"
@@ -31,6 +33,8 @@ class EventType(StrEnum):
     LIMIT_REACHED = "limit.reached"
     AGENT_CALLED = "agent.called"
     AGENT_RETURNED = "agent.returned"
+    SPEAKER_CHOSEN = "speaker.chosen"
+    """Of a group chat: who speaks in the next round."""
     WARNING = "warning"
     RUN_FINISHED = "run.finished"
 

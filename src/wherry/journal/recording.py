@@ -19,6 +19,8 @@ from wherry.messages import Message, canonical, digest, parse
 from wherry.redaction import redact_json
 from wherry.store import Batch, EventRow, RunRow, Store
 
+_OF_THE_RUN = frozenset({EventType.RUN_STARTED, EventType.RUN_RESUMED, EventType.RUN_FINISHED})
+"""Events that the list of runs and the chain of all runs know of."""
 TASK_PREVIEW = 2000
 """Characters of the task that the list of runs shows."""
 SOON = 0.05
@@ -56,10 +58,12 @@ class Journal:
         return RunJournal(parent.tree, agent=agent, run_id=run_id or new_run_id(), parent_run_id=parent.run_id)
 
     @classmethod
-    def go_on(cls, store: Store, run_id: str, *, subscribers: Iterable[Subscriber] = ()) -> RunJournal:
+    def go_on(
+        cls, store: Store, run_id: str, *, subscribers: Iterable[Subscriber] = (), parent: RunJournal | None = None
+    ) -> RunJournal:
         """The journal of a run that is in the store, to be written on behind its last record.
 
-        Takes one look at the last record, however long the run is; does not verify the chain. If another process goes
+        With `parent` it is of the same tree as that one's. Takes one look at the last record, however long the run is; does not verify the chain. If another process goes
         on with the run too, the first of the two to commit gets through and the other's commits fail.
 
         Raises:
@@ -70,9 +74,8 @@ class Journal:
         if last is None or last.pruned is not None:
             why = "has no records" if last is None else "was pruned"
             raise StoreError(f"run {run_id!r} cannot be gone on with: it {why}", run_id=run_id)
-        return RunJournal(
-            cls(store, subscribers), agent=run.agent, run_id=run_id, parent_run_id=run.parent_run_id, after=(run, last)
-        )
+        tree = cls(store, subscribers) if parent is None else parent.tree
+        return RunJournal(tree, agent=run.agent, run_id=run_id, parent_run_id=run.parent_run_id, after=(run, last))
 
     def subscribe(self, fn: Subscriber) -> Callable[[], None]:
         """Call `fn` with every event of the tree from now on, until the function that is returned is called."""
@@ -161,7 +164,7 @@ class RunJournal:
             hash_ = self._link.hash(self._hash, seq, now, name, summary)
             self._events.append(EventRow(self.run_id, seq, name, now, self.agent, body, hash_))
             self._seq, self._hash = seq, hash_
-            if type is EventType.RUN_STARTED or type is EventType.RUN_FINISHED:
+            if type in _OF_THE_RUN:
                 self._note_run(type, now, payload)
         event = Event(self.run_id, self.parent_run_id, self.agent, seq, now, type, payload)
         self._tell(event)
@@ -192,6 +195,11 @@ class RunJournal:
                 self._kept.add(name)
                 self._messages.append((name, body))
         return name
+
+    def knows(self, digests: Iterable[str]) -> None:
+        """Messages that are in the store already: they are not written again."""
+        with self._lock:
+            self._kept.update(digests)
 
     def send(self) -> None:
         """Hand what is recorded to the store; does not wait. A failure is reported by the next `commit`."""
@@ -249,7 +257,7 @@ class RunJournal:
         if last is not None and last.done() and self._failure is None:
             self._settle(last)  # its callback may not have run yet
         if self._failure is not None:
-            raise StoreError(
+            raise type(self._failure)(
                 self._failure.message, hint=self._failure.hint, run_id=self.run_id, diagnosis=self._failure.diagnosis
             ) from self._failure
 
@@ -282,6 +290,8 @@ class RunJournal:
                 model=payload.get("model"),
                 started=now,
             )
+        elif type_ is EventType.RUN_RESUMED:
+            self._run = replace(self._run, status="running", finished=None)
         else:
             status, usage = payload.get("status", "completed"), payload.get("usage")
             self._run = replace(self._run, status=str(status), usage=usage, finished=now)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 
-from wherry.errors import StoreError
+from wherry.errors import StoreConflict, StoreError
 from wherry.failpoints import failpoint
 from wherry.messages import canonical
 from wherry.store.database import Connection, blob
@@ -124,8 +124,8 @@ def add_anchors(connection: Connection, bodies: tuple[bytes, ...], lock: Callabl
         connection.execute("INSERT INTO anchors (position, body, hash) VALUES (?, ?, ?)", (position, body, before))
 
 
-def overtaken(run_id: str, seq: int, why: str) -> StoreError:
-    return StoreError(
+def overtaken(run_id: str, seq: int, why: str) -> StoreConflict:
+    return StoreConflict(
         f"run {run_id!r} cannot be appended to at record {seq}: {why}",
         hint="another process goes on with this run, or an earlier append failed; only one may advance a run at a time",
         run_id=run_id,
