@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         ScriptedModel,
     )
     from wherry.models.local import LocalModel
-    from wherry.policy import Limits
+    from wherry.policy import Limits, Policy
     from wherry.store import open_store
     from wherry.tools import Tool, tool
 
@@ -39,6 +39,7 @@ _HOMES = {
     "LiteLLMModel": "wherry.models",
     "LocalModel": "wherry.models.local",
     "OpenAIModel": "wherry.models",
+    "Policy": "wherry.policy",
     "RateLimited": "wherry.models",
     "RunResult": "wherry.agents",
     "RunStatus": "wherry.agents",
@@ -61,6 +62,7 @@ __all__ = [
     "LiteLLMModel",
     "LocalModel",
     "OpenAIModel",
+    "Policy",
     "RateLimited",
     "RunResult",
     "RunStatus",

@@ -1,8 +1,9 @@
 """Keeping secrets out of what is written down: journal, logs, errors.
 
-Two things are found in a text: secrets that this process holds (`hold`), letter for letter, and whatever has the shape
-of a well-known key, wherever it came from: a tool's result, a page, a server that repeats what it was sent. What is
-found is replaced by `…` and its last four characters, by which people tell keys apart.
+Three things are found in a text: secrets that this process holds (`hold`), letter for letter; whatever has the shape
+of a well-known key, wherever it came from: a tool's result, a page, a server that repeats what it was sent; and what
+the patterns of a program's policies find (`hold_pattern`). What is found is replaced by `…` and, of the first two, its
+last four characters, by which people tell keys apart.
 
 What has no known shape and is held by nobody passes: this is the second line, the first is not to write secrets at all.
 """
@@ -15,6 +16,9 @@ import re
 import threading
 import weakref
 from collections import Counter, deque
+from typing import TypeVar, cast
+
+T = TypeVar("T")
 
 SHORTEST = 6
 """A held secret that is shorter is not looked for: it would be found in words."""
@@ -80,6 +84,11 @@ _held: Counter[str] = Counter()
 _gone: deque[str] = deque()
 """Secrets whose owners were collected. A collection may come at any allocation, also in the middle of what is done
 under the lock: so it only leaves a note."""
+_held_patterns: Counter[re.Pattern[str]] = Counter()
+_gone_patterns: deque[re.Pattern[str]] = deque()
+_patterns: tuple[re.Pattern[str], ...] = ()
+_own = re.compile(r"[0-9a-f]{64}|(?=.*[a-z])[0-9a-hjkmnp-tv-z]{18}|ap?-[0-9a-f]+")
+"""A text that is nothing but a name of wherry's own: a pattern for numbers would find some of a digest's."""
 _texts: tuple[str, ...] = ()
 _forms: tuple[tuple[bytes, bytes], ...] = ()
 """Each held secret as it stands in JSON, with its ending; the longest first, since one may contain another."""
@@ -95,10 +104,24 @@ def hold(secret: str, owner: object) -> None:
         _list()
 
 
+def hold_pattern(pattern: re.Pattern[str], owner: object) -> None:
+    """Look for what `pattern` finds in whatever text is written, for as long as `owner` lives.
+
+    While there is one, every record is taken apart before it is written. Names that wherry itself gives (digests, runs,
+    artifacts, approvals) are left alone, and numbers are: the pattern is for texts.
+    """
+    weakref.finalize(owner, _gone_patterns.append, pattern).atexit = False
+    with _lock:
+        _held_patterns[pattern] += 1
+        _list()
+
+
 def redact(text: str) -> str:
     """The text without secrets."""
-    if _gone:
+    if _gone or _gone_patterns:
         _let_go()
+    if _patterns:
+        text = _without_patterns(text)
     for secret in _texts:
         if secret in text:
             text = text.replace(secret, ending(secret))
@@ -109,8 +132,14 @@ def redact(text: str) -> str:
 
 def redact_json(data: bytes) -> bytes:
     """JSON in UTF-8 without secrets; still JSON, and canonical if it was. Without any, the same object."""
-    if _gone:
+    if _gone or _gone_patterns:
         _let_go()
+    if _patterns:
+        data = _json_without_patterns(data)
+    return _redact_json(data)
+
+
+def _redact_json(data: bytes) -> bytes:
     for secret, instead in _forms:
         if secret in data:
             data = data.replace(secret, instead)
@@ -127,7 +156,14 @@ def redact_bytes(data: bytes) -> bytes:
         written = secret.encode("utf-8", "surrogatepass")
         if written in data:
             data = data.replace(written, ending(secret).encode())
-    return redact_json(data)
+    if _gone or _gone_patterns:
+        _let_go()
+    if _patterns:
+        text = data.decode("utf-8", "surrogateescape")
+        clean = _without_patterns(text)
+        if clean != text:
+            data = clean.encode("utf-8", "surrogateescape")
+    return _redact_json(data)
 
 
 def ending(secret: str) -> str:
@@ -160,17 +196,58 @@ def _let_go() -> None:
         return  # somebody is at it
     try:
         while _gone:
-            secret = _gone.popleft()
-            _held[secret] -= 1
-            if _held[secret] <= 0:
-                del _held[secret]
+            _forget(_held, _gone.popleft())
+        while _gone_patterns:
+            _forget(_held_patterns, _gone_patterns.popleft())
         _list()
     finally:
         _lock.release()
 
 
+def _forget(held: Counter[T], one: T) -> None:
+    held[one] -= 1
+    if held[one] <= 0:
+        del held[one]
+
+
+def _without_patterns(text: str) -> str:
+    if _own.fullmatch(text):
+        return text
+    for pattern in _patterns:
+        text = pattern.sub("…", text)
+    return text
+
+
+def _json_without_patterns(data: bytes) -> bytes:
+    """Taken apart: a pattern over bytes would see quotation marks and escapes, and might take them."""
+    before = json.loads(data.decode("utf-8", "surrogatepass"))
+    after = _cleaned(before)
+    if after is before:
+        return data
+    text = json.dumps(after, sort_keys=True, separators=(",", ":"), ensure_ascii=False)  # as `messages.canonical` does
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _cleaned(value: object) -> object:
+    """The value without what patterns find; the same object if there is nothing."""
+    if isinstance(value, str):
+        clean = _without_patterns(value)
+        return value if clean == value else clean
+    if isinstance(value, dict):
+        known = cast("dict[str, object]", value)
+        made = {_without_patterns(key): _cleaned(item) for key, item in known.items()}
+        same = made.keys() == known.keys() and all(made[key] is item for key, item in known.items())
+        return known if same else made
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        cleaned = [_cleaned(item) for item in items]
+        return items if all(new is old for new, old in zip(cleaned, items, strict=True)) else cleaned
+    return value
+
+
 def _list() -> None:
-    global _texts, _forms  # noqa: PLW0603 - replaced as a whole, so that readers need no lock
+    global _texts, _forms, _patterns  # noqa: PLW0603 - replaced as a whole, so that readers need no lock
+    _patterns = tuple(_held_patterns)
     _texts = tuple(sorted(_held, key=len, reverse=True))
     # A secret may hold what JSON writes in another way: a quotation mark, a line break.
     written = ((json.dumps(secret, ensure_ascii=False)[1:-1], ending(secret)) for secret in _texts)

@@ -25,7 +25,7 @@ from wherry.journal import Event
 from wherry.messages import ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.models.resolve import model_from
-from wherry.policy import Limits
+from wherry.policy import Limits, Policy
 from wherry.store import Store, open_store
 from wherry.tools import Tool, check_name, collect
 
@@ -47,6 +47,7 @@ class AgentOptions(TypedDict, total=False):
     hooks: Iterable[object]
     context: ContextBudget | None
     limits: Limits | None
+    policy: Policy | None
     store: Store | str | None
 
 
@@ -82,6 +83,7 @@ class Agent(ABC):
         hooks: objects that see, change or refuse requests, tool calls and snippets; see `wherry.agents.hooks`.
         context: the bounds of what a request may hold.
         limits: the bounds of what a run may spend, the agents that it asks included.
+        policy: what it may do, and for what it must ask a person; holds for the agents that it asks too.
         store: where runs are kept: a store or its address; None for the default one.
 
     Raises:
@@ -106,6 +108,7 @@ class Agent(ABC):
         hooks: Iterable[object] = (),
         context: ContextBudget | None = None,
         limits: Limits | None = None,
+        policy: Policy | None = None,
         store: Store | str | None = None,
     ) -> None:
         self.tools: dict[str, Tool] = collect(tools)
@@ -129,6 +132,9 @@ class Agent(ABC):
             raise ConfigurationError(f"store is {store!r}", hint="give open_store(...), or its address as text")
         self.context = context or ContextBudget()
         self.limits = _limits(limits)
+        if not isinstance(cast("object", policy), Policy | None):
+            raise ConfigurationError(f"policy is {policy!r}", hint="give Policy(approve=[...], deny=[...])")
+        self.policy = policy
         self._store = store
         self._opened: tuple[int, Store] | None = None
 

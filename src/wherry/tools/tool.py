@@ -29,7 +29,7 @@ from wherry.tools.hints import (
 )
 from wherry.tools.kept import KeptResults
 from wherry.tools.names import check_name
-from wherry.tools.options import DEFAULT_TIMEOUT, Checker, Predicate, ToolOptions, check_options
+from wherry.tools.options import DEFAULT_TIMEOUT, ToolOptions, check_options
 from wherry.tools.source import code_digest, source_of
 from wherry.tools.threads import OutOfTimeError, run_in_thread
 from wherry.tools.values import brief, gathered, gathered_async
@@ -61,7 +61,7 @@ class Tool:
     cache: float | None = None
     """Seconds that a result is given again to the same call, from the run's store; None: never. Errors are not kept."""
 
-    needs_approval: bool | Predicate = False
+    needs_approval: bool | Callable[..., object] = False
     """Whether a person must agree before a call is made; a function of the arguments says it for each call. One that
     raises asks for approval."""
     side_effects: bool = False
@@ -69,10 +69,17 @@ class Tool:
     unless the tool is `idempotent`, or its `checker` says that it was not made."""
     idempotent: bool = False
     """Whether a second call with the same `current_context().idempotency_key` changes nothing more."""
-    checker: Checker | None = None
+    checker: Callable[..., object] | None = None
     """Says what became of a call that was under way when the process died: its result, or None if it was not made."""
     network: str | Sequence[str] = ()
     """The arguments that hold an address or a host; those of the format `uri` are known."""
+    untrusted: bool = False
+    """Whether anybody may have written what it gives: web pages, mails, others' files. A model sees it sanitised and
+    marked as data."""
+    gives_back: bool = False
+    """Whether it gives what runs wrote or read before: untrusted as soon as the run has read untrusted content."""
+    sink: bool = False
+    """Whether it needs a person's word once untrusted content came into the run; see `wherry.policy.taint`."""
 
     forward: Callable[..., Any]
     """What the tool does."""
@@ -365,8 +372,8 @@ def tool(
         fn: A function or any callable, plain or async, with type hints. A lambda's parameters take anything.
         name: Default: the function's.
         description: Default: the docstring without its sections.
-        options: `timeout`, `cache`, `needs_approval`, `side_effects`, `idempotent`, `checker`, `network`; see
-            `wherry.tools.ToolOptions`.
+        options: `timeout`, `cache`, `needs_approval`, `side_effects`, `idempotent`, `checker`, `network`, `untrusted`,
+            `gives_back`, `sink`; see `wherry.tools.ToolOptions`.
 
     Raises:
         ConfigurationError: It cannot be told to a model; the message says what to change.
