@@ -63,8 +63,9 @@ class Journal:
     ) -> RunJournal:
         """The journal of a run that is in the store, to be written on behind its last record.
 
-        With `parent` it is of the same tree as that one's. Takes one look at the last record, however long the run is; does not verify the chain. If another process goes
-        on with the run too, the first of the two to commit gets through and the other's commits fail.
+        With `parent` it is of the same tree as that one's. Takes one look at the last record, however long the run is;
+        does not verify the chain. If another process goes on with the run too, the first of the two to commit gets
+        through and the other's commits fail.
 
         Raises:
             RunNotFound: The store has no such run.
