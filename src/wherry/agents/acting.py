@@ -9,9 +9,11 @@ from typing import Any
 
 from wherry.agents.handing import Handed, hand_in
 from wherry.agents.run import Run
+from wherry.context.untrusted import Untrusted
 from wherry.errors import LimitReached, ToolError, WherryError
 from wherry.journal import EventType
 from wherry.tools import as_json, as_text
+from wherry.tools.builtin.excerpts import Excerpt
 
 PREVIEW_CHARS = 2000
 """How much of a result an event shows; the whole is in the message or the artifact."""
@@ -26,10 +28,18 @@ class Outcome:
     error: str = ""
     handed: Handed | None = None
     """The value as a snippet gets it, if it was asked for."""
+    untrusted: bool = False
+    """Whether anybody may have written it."""
 
     @property
     def text(self) -> str:
         return as_text(self.value) if self.ok else f"Error: {self.error}"
+
+    def observed(self, name: str) -> str:
+        """What a model is to see of it, on its way into the window."""
+        # An excerpt as it is: the window can make it smaller without making it false.
+        text = self.value if self.ok and isinstance(self.value, Excerpt) else self.text
+        return Untrusted(text, source=name) if self.untrusted else text
 
 
 def announce(run: Run, name: str, call: str, arguments: Mapping[str, Any]) -> None:
@@ -51,6 +61,12 @@ def refuse(run: Run, name: str, call: str, arguments: Mapping[str, Any], problem
         run.fatal = run.fatal or reached
     _record(run, name, call, outcome, 0.0)
     return outcome
+
+
+def objection(run: Run, name: str) -> str | None:
+    """Why a call that the model wants now is not made, whatever its arguments; None if it may be."""
+    tool = run.toolbox.tools.get(name)
+    return None if tool is None else run.taint.objection(name, tool) or None
 
 
 async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], *, keep_value: bool = False) -> Outcome:
@@ -76,6 +92,8 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
         # Not for the model to mend. Kept, not raised: calls that run beside this one are not lost with it.
         run.fatal = run.fatal or error
         outcome = Outcome(ok=False, error=error.message)
+    if tool is not None and run.taint.of_result(name, tool, agent=agent):
+        outcome = replace(outcome, untrusted=True)
     if run.hooks is not None:
         try:
             await run.hooks.after_tool(name, call, given, outcome)
@@ -116,6 +134,8 @@ def _record(
             payload["value"] = handed.value.tree
     if not outcome.ok:
         payload["error"] = outcome.error
+    if outcome.untrusted:
+        payload["untrusted"] = list(run.taint.sources)
     run.journal.record(
         EventType.TOOL_RETURNED,
         step=run.step,

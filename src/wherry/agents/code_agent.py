@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar, Unpack
 
 from wherry.agents import prompts
-from wherry.agents.acting import PREVIEW_CHARS, announce, perform, refuse
+from wherry.agents.acting import PREVIEW_CHARS, announce, objection, perform, refuse
 from wherry.agents.agent import Agent, AgentOptions
 from wherry.agents.handing import as_lists, encoded, taken_out
 from wherry.agents.kept_files import KeptFiles, keep_files
@@ -19,6 +19,7 @@ from wherry.agents.recorded_code import bound, call_arguments, recorded_code
 from wherry.agents.reply import UnreadableReplyError, code_of
 from wherry.agents.run import Order, Run
 from wherry.agents.toolbox import own_names
+from wherry.context.untrusted import Untrusted
 from wherry.errors import ConfigurationError, Refuse, SandboxError, ToolError
 from wherry.journal import EventType
 from wherry.messages import Message, ToolSchema, canonical
@@ -169,7 +170,7 @@ class CodeAgent(Agent):
         if execution.ok and not execution.final:
             notes += _reminders(run, code)
         run.last_code = code
-        return execution, _observation(execution, notes)
+        return execution, _observation(execution, notes, untrusted=run.taint.entered)
 
     async def _open(self, run: Run, names: Sequence[str]) -> Session:
         """A fresh session in place of the one that the run had, if it had one."""
@@ -202,6 +203,7 @@ async def _call_from_code(run: Run, name: str, args: list[Any], kwargs: dict[str
     """A call made by a snippet. An error that the snippet may catch is raised as ToolError."""
     arguments, problem = bound(run, name, as_lists(args), as_lists(kwargs))
     call = run.next_call()
+    problem = problem or objection(run, name)
     if problem is not None:
         refuse(run, name, call, arguments, problem)
         raise ToolError(problem)
@@ -276,7 +278,8 @@ def _reminders(run: Run, code: str) -> list[str]:
     return [prompts.SAME_AGAIN] if code == run.last_code else []
 
 
-def _observation(execution: Execution, notes: Sequence[str]) -> str:
+def _observation(execution: Execution, notes: Sequence[str], *, untrusted: bool) -> str:
+    """What the model sees. A snippet gets untrusted values as they are: once there are any, all it prints may be."""
     parts: list[str] = []
     if execution.stdout:
         parts.append(f"Output:\n{execution.stdout.rstrip()}")
@@ -286,4 +289,6 @@ def _observation(execution: Execution, notes: Sequence[str]) -> str:
         parts.append(f"Value: {_shown(execution.value)}")
     if not execution.ok:
         parts.append(f"Error:\n{execution.error}")
+    if parts and untrusted:
+        return Untrusted("\n".join(parts), source="code", after="\n".join(notes))
     return "\n".join([*(parts or ([] if notes else [prompts.NOTHING_PRINTED])), *notes])

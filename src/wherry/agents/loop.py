@@ -10,6 +10,7 @@ from wherry.agents import prompts
 from wherry.agents.planning import plan
 from wherry.agents.result import RunStatus
 from wherry.agents.run import Run
+from wherry.context.untrusted import Untrusted
 from wherry.errors import OutputError, Refuse
 from wherry.journal import EventType
 from wherry.messages import Message
@@ -38,6 +39,8 @@ class Turn:
         if not self.messages:
             return [Message("user", verdict)]
         *before, last = self.messages
+        if isinstance(last.content, Untrusted):
+            return [*before, replace(last, content=last.content.followed_by(verdict))]
         return [*before, replace(last, content=f"{last.content}\n{verdict}")]
 
 

@@ -19,6 +19,7 @@ from wherry.journal import EventType, RunJournal
 from wherry.messages import JSON, Message, ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.policy import Account, Limits
+from wherry.policy.taint import Taint
 from wherry.sandbox import Session
 from wherry.tools import ToolContext
 
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 class Conversation(Protocol):
     """What an agent is shown of a conversation of several, in which a run of it is one turn."""
 
-    @property
-    def setting(self) -> str:
-        """What the system prompt says of it, behind the agent's own instructions."""
+    def setting(self, window: int) -> str:
+        """What the system prompt says of it, behind the agent's own instructions; `window` is the model's, in tokens.
+
+        The same text for every turn, so that a prompt cache stays warm.
+        """
         ...
 
     async def state(self, run: Unopened) -> JSON:
@@ -83,6 +86,8 @@ class Run:
     rules: AnswerRules
     account: Account
     context: ToolContext
+    taint: Taint = field(default_factory=Taint)
+    """Whether untrusted content came into the tree of runs, which shares it."""
     step: int = 0
     calls: int = 0
     schemas: Sequence[ToolSchema] = ()

@@ -32,6 +32,7 @@ from wherry.journal import EventType, Journal, RunJournal, Subscriber
 from wherry.messages import JSON, Message, canonical, parse
 from wherry.models import Model, ModelProfile, Prepared
 from wherry.policy import Account
+from wherry.policy.taint import Taint
 from wherry.sandbox.values import describe
 from wherry.store import Store
 from wherry.tools import ToolContext, as_json, as_text, use_context
@@ -195,16 +196,18 @@ async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
         agent.rules,
         frame.account,
         context,
+        Taint() if frame.parent is None else frame.parent.taint,
         warnings=warnings,
         session_revision=revision,
         hooks=frame.hooks,
     )
+    run.taint.restore(state)
     return run
 
 
 def _brief(briefing: Briefing, order: Order, instructions: str | Knowledge | None) -> str:
     """What the system prompt says besides the rules: the agent's instructions, and where it speaks."""
-    parts = (briefing.text(instructions), "" if order.conversation is None else order.conversation.setting)
+    parts = (briefing.text(instructions), "" if order.conversation is None else order.conversation.setting(briefing.window))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -274,7 +277,7 @@ async def _leave_session(run: Run, result: RunResult) -> None:
         said_last = cast("dict[str, list[dict[str, Any]]]", run.window.state())["messages"][-1]
         role = "user" if said_last["role"] == "assistant" and not said_last.get("tool_calls") else "assistant"
         await run.window.append(Message(role, "[this run ended: limit]"))
-    state = canonical(run.window.state())
+    state = canonical({**cast("dict[str, JSON]", run.window.state()), **run.taint.to_json()})
     for ref in references(state.decode("utf-8", "replace")):
         with suppress(StoreError):  # it only looks like an artifact's
             run.store.artifacts.link(ref, f"session/{run.order.session}")

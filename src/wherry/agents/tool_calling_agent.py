@@ -8,7 +8,7 @@ from typing import ClassVar, Unpack, cast
 import anyio
 
 from wherry.agents import prompts
-from wherry.agents.acting import announce, perform, refuse
+from wherry.agents.acting import announce, objection, perform, refuse
 from wherry.agents.agent import Agent, AgentOptions
 from wherry.agents.loop import Turn
 from wherry.agents.run import Order, Run
@@ -19,7 +19,6 @@ from wherry.models import Model, ModelProfile, ModelReply
 from wherry.models.tool_arguments import argument_error
 from wherry.tools import Tool
 from wherry.tools.builtin import final_answer_schema
-from wherry.tools.builtin.excerpts import Excerpt
 
 CUT = "Your reply was cut off: it reached the most tokens a reply may have. Answer in fewer words, or call a tool."
 EMPTY = "Your reply was empty. Call a tool, or call final_answer with the answer."
@@ -98,7 +97,7 @@ class ToolCallingAgent(Agent):
         texts = [""] * len(calls)
         ready: list[int] = []
         for number, call in enumerate(calls):
-            problem = argument_error(call)
+            problem = argument_error(call) or objection(run, call.name)
             if problem is None:
                 announce(run, call.name, call.id, call.arguments)
                 ready.append(number)
@@ -109,8 +108,7 @@ class ToolCallingAgent(Agent):
         async def one(number: int) -> None:
             call = calls[number]
             outcome = await perform(run, call.name, call.id, call.arguments)
-            # An excerpt as it is: the window can make it smaller without making it false.
-            texts[number] = outcome.value if isinstance(outcome.value, Excerpt) else outcome.text
+            texts[number] = outcome.observed(call.name)
 
         if len(ready) == 1:
             await one(ready[0])

@@ -19,6 +19,7 @@ class Recall(Tool):
     """Searches the history of the run that calls it, and of its session's earlier runs."""
 
     name = "recall"
+    gives_back = True
     description = "Find what was said or found earlier and is not shown any more."
 
     def forward(self, query: str, offset: int = 0) -> str:

@@ -18,7 +18,7 @@ def to_tool(obj: object) -> Tool:
 
     Taken are: a `Tool`; a function, plain or async, also one made in a REPL; a bound method; a `functools.partial`; any
     object that can be called; tools of smolagents and LangChain, known by their shape, without importing either. Where
-    they carry `needs_approval`, `side_effects`, `idempotent`, `checker` or `network`, these are kept.
+    they carry options of wherry as attributes (`needs_approval`, `untrusted`, `sink` and so on), these are kept.
 
     Raises:
         ConfigurationError: It is none of these, or cannot be told to a model; the message says what to change.

@@ -52,9 +52,15 @@ class ToolOptions(TypedDict, total=False):
     """Says what became of a call that was under way when the process died."""
     network: str | Sequence[str]
     """The arguments that hold an address or a host, for `Policy(egress=...)`. Those of the format `uri` are known."""
+    untrusted: bool
+    """Whether anybody may have written what it gives: a model sees it sanitised and marked as data."""
+    gives_back: bool
+    """Whether it gives what runs wrote or read before: untrusted as soon as the run has read untrusted content."""
+    sink: bool
+    """Whether it needs a person's word once untrusted content came into the run."""
 
 
-EFFECTS = ("needs_approval", "side_effects", "idempotent", "checker", "network")
+EFFECTS = ("needs_approval", "side_effects", "idempotent", "checker", "network", "untrusted", "gives_back", "sink")
 """The options that another framework's tool may carry as attributes."""
 
 
@@ -68,7 +74,7 @@ def check_options(tool: str, options: Mapping[str, object]) -> None:
         seconds = options.get(name)
         if seconds is not None and not (_is_number(seconds) and cast("float", seconds) > 0):
             raise ConfigurationError(f"{name} is {brief(seconds, 80)}", hint=f"seconds above 0, or None {none}")
-    for name in ("side_effects", "idempotent"):
+    for name in ("side_effects", "idempotent", "untrusted", "gives_back", "sink"):
         if not isinstance(options.get(name, False), bool):
             raise ConfigurationError(f"tool `{tool}`: {name} is {brief(options[name], 80)}", hint="True or False")
     asks = options.get("needs_approval", False)

@@ -42,6 +42,7 @@ class MemoTool(Tool):
     """
 
     name = "memo"
+    gives_back = True
     description = "Keep notes that last: set, get, list or delete a value by its key."
 
     def __init__(self, *, scope: Scope | str = "shared", ttl: float | None = None, name: str | None = None) -> None:

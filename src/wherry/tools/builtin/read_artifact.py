@@ -27,6 +27,7 @@ class ReadArtifact(Tool):
     """Reads a part of what the store of the run keeps."""
 
     name = "read_artifact"
+    gives_back = True
     description = "Read a part of a stored content."
 
     def forward(self, ref: str, offset: int = 0, limit: int = DEFAULT) -> str:

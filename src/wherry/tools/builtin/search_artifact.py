@@ -42,6 +42,7 @@ class SearchArtifact(Tool):
     """Searches what the store of the run keeps, with a regular expression."""
 
     name = "search_artifact"
+    gives_back = True
     description = "Find where something stands in a stored content."
 
     def forward(self, ref: str, query: str, offset: int = 0) -> str:
