@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wherry.store.approvals import ApprovalRow, Approvals
+from wherry.store.changes import Changes
 from wherry.store.parts import Artifacts, Cache, Memo, Rates, TextIndex, Transcripts
 from wherry.store.protocol import Store
 from wherry.store.records import AnchorRow, ArtifactRef, Batch, Entry, EventRow, Hit, Participant, RunRow
@@ -9,10 +11,13 @@ from wherry.store.url import open_store
 
 __all__ = [
     "AnchorRow",
+    "ApprovalRow",
+    "Approvals",
     "ArtifactRef",
     "Artifacts",
     "Batch",
     "Cache",
+    "Changes",
     "Entry",
     "EventRow",
     "Hit",

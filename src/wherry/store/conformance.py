@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from wherry.errors import RunNotFound, StoreConflict, StoreError
-from wherry.store.conformance_parts import ODD, PARTS, hold
+from wherry.store.conformance_parts import ODD, PARTS, hold, together
 from wherry.store.protocol import Store
 from wherry.store.records import Batch, EventRow, RunRow
 
@@ -217,22 +216,3 @@ def _closed(store: Store) -> None:
         with _refused(StoreError, "a closed store refuses all use with StoreError"):
             use()
     store.close()
-
-
-def together(*acts: Callable[[], object]) -> None:
-    """Do all at the same time, in threads; what one raises is raised."""
-    raised: list[BaseException] = []
-
-    def run(act: Callable[[], object]) -> None:
-        try:
-            act()
-        except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
-            raised.append(error)
-
-    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if raised:
-        raise raised[0]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from wherry.errors import StoreConflict, StoreError
+from wherry.store.approvals import ApprovalRow
 from wherry.store.protocol import Store
-from wherry.store.records import Participant
+from wherry.store.records import Batch, EventRow, Participant
 
 ODD = "ö\ud800\0 \U0001f600"
 """A text that some databases do not take as it is."""
@@ -22,6 +25,25 @@ def hold(truth: bool, sentence: str) -> None:
     """
     if not truth:
         raise AssertionError(sentence)
+
+
+def together(*acts: Callable[[], object]) -> None:
+    """Do all at the same time, in threads; what one raises is raised."""
+    raised: list[BaseException] = []
+
+    def run(act: Callable[[], object]) -> None:
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
+            raised.append(error)
+
+    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if raised:
+        raise raised[0]
 
 
 def _memo(store: Store, scope: str) -> None:
@@ -234,6 +256,51 @@ def _rates(store: Store, name: str) -> None:
         raise AssertionError("what is no rate is a ValueError")
 
 
+def _approvals(store: Store, name: str) -> None:
+    approvals = store.approvals
+    asked = [
+        ApprovalRow(f"{name}-{n}{ODD}", f"{name}{ODD}", f"{name}-{root}", 1.5 + n, b'{"n":%d}' % n)
+        for n, root in ((1, "a"), (2, "a"), (3, "b"))
+    ]
+    hold(approvals.get(asked[0].id) is None, "a question that was not asked is not there")
+    hold(not approvals.decide(asked[0].id, b"{}", 2.5), "and cannot be answered")
+    for row in (*reversed(asked), replace(asked[0], created=9.5, request=b"{}")):
+        approvals.put(row)
+    hold(approvals.get(asked[0].id) == asked[0], "a question comes back as it was asked first")
+    hold(approvals.find(run_id=f"{name}{ODD}") == asked, "the questions of a run are found, oldest first")
+    hold(approvals.find(root_run_id=f"{name}-a") == asked[:2], "and those of a tree of runs")
+    hold(approvals.find(root_run_id=f"{name}-a", limit=1) == asked[:1], "`limit` is kept")
+    won = [approvals.decide(asked[0].id, b'{"approved":true}', 2.5), approvals.decide(asked[0].id, b"{}", 3.5)]
+    hold(won == [True, False], "a question is answered once")
+    answered = replace(asked[0], decision=b'{"approved":true}', decided=2.5)
+    hold(approvals.get(asked[0].id) == answered, "the answer comes back as it was given")
+    hold(approvals.find(run_id=f"{name}{ODD}", pending=True) == asked[1:], "what waits is found")
+    hold(approvals.find(run_id=f"{name}{ODD}", pending=False) == [answered], "and what was decided")
+    results: list[bool] = []
+    together(*(lambda: results.append(approvals.decide(asked[1].id, b"{}", 4.5)) for _ in range(4)))
+    hold(sorted(results) == [False, False, False, True], "of several answers exactly one is taken")
+
+
+def _changes(store: Store, name: str) -> None:
+    changes = store.changes
+    hold(changes.read(f"{name}{ODD}") == {}, "nothing is kept of who was never seen")
+    changes.write(f"{name}{ODD}", {"a": b"one", ODD: b"\0two", "gone": b""})
+    changes.write(f"{name}{ODD}", {"a": b"three", "gone": None, "never": None})
+    hold(changes.read(f"{name}{ODD}") == {"a": b"three", ODD: b"\0two"}, "values come back as they were written last")
+    hold(changes.read(name) == {}, "owners do not see one another's")
+    rows = tuple(
+        EventRow(name, n, kind, 4e9 + n, ODD, b'{"n":%d}' % n, b"h" * 32)
+        for n, kind in enumerate(("tools.changed", "warning", "prompt.changed", "model.changed", "policy.changed"), 1)
+    )
+    store.append(Batch(rows)).result()
+    changed = [row for row in rows if row.type != "warning"]
+    hold(changes.events(run_id=name) == changed, "what changed is found, oldest first, and nothing else")
+    hold(changes.events(run_id=name, limit=2) == changed[2:], "`limit` keeps the latest")
+    hold(changes.events(run_id=name, since=4e9 + 4) == changed[2:], "and is found by its time")
+    hold(changes.events(run_id=name, agent=ODD) == changed, "and by the agent's name")
+    hold(changes.events(run_id=name, agent=name) == [], "which is that name and no other")
+
+
 PARTS: tuple[Callable[[Store, str], None], ...] = (
-    _memo, _artifacts, _search, _transcripts, _cache, _rates
+    _memo, _artifacts, _search, _transcripts, _cache, _rates, _approvals, _changes
 )  # fmt: skip

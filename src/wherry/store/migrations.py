@@ -17,6 +17,9 @@ from wherry.failpoints import failpoint
 APPLICATION_ID = 0x77687279
 """In the database's header, so that another program's file is not taken for a store."""
 
+CHANGES = "('tools.changed', 'prompt.changed', 'model.changed', 'policy.changed')"
+"""Of these types are the records that say that something changed. A part of a released step: never another."""
+
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "runs",
@@ -202,6 +205,36 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "ALTER TABLE runs ADD COLUMN model BLOB",
             "CREATE INDEX runs_open ON runs (status, started) WHERE finished IS NULL",
+        ),
+    ),
+    (
+        "approvals",
+        (
+            """CREATE TABLE approvals (
+                id BLOB PRIMARY KEY,
+                run_id BLOB NOT NULL,
+                root_run_id BLOB NOT NULL,
+                created REAL NOT NULL,
+                request BLOB NOT NULL,
+                decision BLOB,
+                decided REAL
+            )""",
+            "CREATE INDEX approvals_run ON approvals (run_id)",
+            "CREATE INDEX approvals_root ON approvals (root_run_id)",
+            "CREATE INDEX approvals_pending ON approvals (created) WHERE decision IS NULL",
+        ),
+    ),
+    (
+        "versions",
+        (
+            """CREATE TABLE kept_versions (
+                owner BLOB NOT NULL,
+                key BLOB NOT NULL,
+                value BLOB NOT NULL,
+                saved REAL NOT NULL,
+                PRIMARY KEY (owner, key)
+            )""",
+            f"CREATE INDEX events_changes ON events (time) WHERE type IN {CHANGES}",
         ),
     ),
 )

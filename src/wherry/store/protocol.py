@@ -18,6 +18,8 @@ from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
+from wherry.store.approvals import Approvals
+from wherry.store.changes import Changes
 from wherry.store.parts import Artifacts, Cache, Memo, Rates, TextIndex, Transcripts
 from wherry.store.records import AnchorRow, Batch, EventRow, RunRow
 
@@ -45,6 +47,12 @@ class Store(Protocol):
 
     @property
     def rates(self) -> Rates: ...
+
+    @property
+    def approvals(self) -> Approvals: ...
+
+    @property
+    def changes(self) -> Changes: ...
 
     def append(self, batch: Batch) -> Future[None]:
         """Write a batch; the future is done when it is durable, and may be so on return.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
 
+from wherry.store.approvals import SQLApprovals
 from wherry.store.artifacts import SQLArtifacts
 from wherry.store.cache import SQLCache
+from wherry.store.changes import SQLChanges
 from wherry.store.contents import Contents
 from wherry.store.database import Database
 from wherry.store.memo import SQLMemo
@@ -44,6 +46,8 @@ class SQLStore:
         self.transcripts = SQLTranscripts(database)
         self.cache = SQLCache(database)
         self.rates = SQLRates(database)
+        self.approvals = SQLApprovals(database)
+        self.changes = SQLChanges(database)
         self._runs = SQLRuns(database)
         self._sessions = SQLSessions(database)
         self._append = append

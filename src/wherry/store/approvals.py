@@ -1,0 +1,127 @@
+"""What waits for a person's word, and what was decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from wherry.failpoints import failpoint
+from wherry.redaction import redact_json
+from wherry.store.database import Connection, Database, blob, text
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRow:
+    """One question to a person."""
+
+    id: str
+    run_id: str
+    """The run that waits."""
+    root_run_id: str
+    """The run above it that a person or program started; the same, if that is the one that waits."""
+    created: float
+    """Unix time in seconds."""
+    request: bytes
+    """What is asked, as canonical JSON."""
+    decision: bytes | None = None
+    """What was decided, as canonical JSON; None while it waits."""
+    decided: float | None = None
+
+
+class Approvals(Protocol):
+    """Questions and their answers. Each is answered once."""
+
+    def put(self, row: ApprovalRow) -> None:
+        """Keep a question. If there is one of that id already, nothing changes."""
+        ...
+
+    def get(self, id: str) -> ApprovalRow | None:
+        """The question of that id; None when there is none."""
+        ...
+
+    def decide(self, id: str, decision: bytes, at: float) -> bool:
+        """Keep the answer to a question; False if there is no such question or it has its answer already.
+
+        Of several callers, exactly one gets True.
+        """
+        ...
+
+    def find(
+        self,
+        *,
+        run_id: str | None = None,
+        root_run_id: str | None = None,
+        pending: bool | None = None,
+        limit: int = 100,
+    ) -> list[ApprovalRow]:
+        """Questions, oldest first; with `pending` those without an answer (True) or with one (False)."""
+        ...
+
+
+_COLUMNS = "id, run_id, root_run_id, created, request, decision, decided"
+
+
+class SQLApprovals:
+    """A row a question."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, row: ApprovalRow) -> None:
+        values = (
+            blob(row.id),
+            blob(row.run_id),
+            blob(row.root_run_id),
+            row.created,
+            redact_json(row.request),
+            row.decision,
+            row.decided,
+        )
+
+        def write(connection: Connection) -> None:
+            connection.execute(
+                f"INSERT INTO approvals ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",  # noqa: S608
+                values,
+            )
+            failpoint("approval.put")
+
+        self._database.write(write, repeatable=True)
+
+    def get(self, id: str) -> ApprovalRow | None:
+        rows = self._database.read(f"SELECT {_COLUMNS} FROM approvals WHERE id = ?", (blob(id),))  # noqa: S608
+        return _row(rows[0]) if rows else None
+
+    def decide(self, id: str, decision: bytes, at: float) -> bool:
+        values = (redact_json(decision), at, blob(id))
+
+        def write(connection: Connection) -> bool:
+            query = "UPDATE approvals SET decision = ?, decided = ? WHERE id = ? AND decision IS NULL"
+            done = connection.execute(query, values).rowcount == 1
+            failpoint("approval.decided")
+            return done
+
+        return self._database.write(write)
+
+    def find(
+        self,
+        *,
+        run_id: str | None = None,
+        root_run_id: str | None = None,
+        pending: bool | None = None,
+        limit: int = 100,
+    ) -> list[ApprovalRow]:
+        conditions = ["true"]
+        values: list[Any] = []
+        for column, value in (("run_id", run_id), ("root_run_id", root_run_id)):
+            if value is not None:
+                conditions.append(f"{column} = ?")
+                values.append(blob(value))
+        if pending is not None:
+            conditions.append(f"decision IS {'' if pending else 'NOT '}NULL")
+        query = f"SELECT {_COLUMNS} FROM approvals WHERE {' AND '.join(conditions)} ORDER BY created, id LIMIT ?"  # noqa: S608
+        return [_row(row) for row in self._database.read(query, (*values, limit))]
+
+
+def _row(row: tuple[Any, ...]) -> ApprovalRow:
+    id_, run_id, root_run_id, created, request, decision, decided = row
+    return ApprovalRow(text(id_), text(run_id), text(root_run_id), created, request, decision, decided)
