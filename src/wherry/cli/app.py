@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wherry.cli import audit, inspecting, preparing
+from wherry.cli import audit, guarding, inspecting, preparing
 from wherry.cli.ending import Exit
 from wherry.cli.options import Agent, AgentKind, Json, Kind, LimitOptions, MaxSteps, Model, StoreUrl, end, named
 
@@ -111,15 +111,50 @@ def runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many, newest first.")] = 20,
     session: Annotated[str | None, typer.Option("--session", metavar="NAME", help="Of this conversation only.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also the runs that agents started.")] = False,
+    status: Annotated[
+        str | None,
+        typer.Option(
+            "--status", metavar="STATUS", help="running, completed, max_steps, limit, waiting, cancelled or failed."
+        ),
+    ] = None,
+    agent: Annotated[
+        str | None, typer.Option("--agent", metavar="NAME", help="Of an agent of that name, whoever started it.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="That a model of that name did.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="Begun since: 12h, 7d, 2w ago, or a date.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Begun before.")] = None,
+    parent: Annotated[
+        str | None, typer.Option("--parent", metavar="RUN", help="Those that this run started itself.")
+    ] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(
+            "--search", metavar="TEXT", help="In which these words were said: by task, messages, results or answer."
+        ),
+    ] = None,
     as_json: Json = False,
     store: StoreUrl = None,
 ) -> None:
-    """List the runs in the store, newest first."""
+    """List the runs in the store, newest first; with --search, those that speak most of the words first."""
 
     def body() -> Exit:
         from wherry.cli.history import list_runs
+        from wherry.cli.moments import moment
+        from wherry.journal.finding import RunFilter
 
-        return list_runs(limit=limit, session=session, children=every, as_json=as_json)
+        wanted = RunFilter(
+            session=session,
+            status=status,
+            agent=agent,
+            model=model,
+            since=None if since is None else moment(since),
+            before=None if until is None else moment(until),
+            parent=parent,
+            children=every or agent is not None,
+        )
+        return list_runs(wanted, limit=limit, search=search, as_json=as_json)
 
     end(context, body, store=store, as_json=as_json)
 
@@ -148,7 +183,7 @@ def show(
     end(context, body, store=store, as_json=as_json)
 
 
-for command in (inspecting.cost, inspecting.doctor, inspecting.diagnose, inspecting.fit, audit.prune):
+for command in (guarding.guard, inspecting.cost, inspecting.doctor, inspecting.diagnose, inspecting.fit, audit.prune):
     app.command()(command)
 app.add_typer(audit.audit, name="audit")
 app.add_typer(preparing.models, name="models")
