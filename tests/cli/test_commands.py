@@ -29,6 +29,35 @@ def test_runs_lists_the_newest_first(wherry: Command) -> None:
     assert len(wherry("runs", "--all").stdout.splitlines()) == 4
 
 
+def test_runs_are_found_by_what_is_known_of_them_and_by_what_was_said(wherry: Command) -> None:
+    first, second = ran(wherry), ran(wherry, "agents.py:failing")
+
+    def listed(*options: str) -> list[str]:
+        return [json.loads(line)["run_id"] for line in wherry("runs", "--json", *options).stdout.splitlines()]
+
+    assert listed("--status", "completed") == [first]
+    assert listed("--status", "failed") == [second]
+    assert listed("--since", "1h") == [second, first]
+    assert listed("--until", "2020-01-01") == []
+    (child,) = listed("--agent", "helper")
+    assert listed("--parent", first[:16]) == [child]
+    assert listed("--agent", "boss", "--model", "nothing like it") == []
+    assert listed("--search", "three") == [first]
+    assert set(listed("--search", "three", "--all")) == {child, first}
+    assert listed("--search", '"NEAR( * :') == []
+    found = json.loads(wherry("runs", "--search", "three", "--json").stdout)["found"]
+    assert found["run_id"] in (child, first)
+    assert "three" in found["text"]
+    shown = wherry("runs", "--search", "three").stdout.splitlines()
+    assert f"{found['kind']}, record {found['seq']}" in shown[2]
+    assert "three" in shown[2]
+    assert wherry("runs", "--status", "failed", "--search", "three").stdout == "no such runs\n"
+    wrong = wherry("runs", "--status", "odd")
+    assert (wrong.returncode, "waiting" in wrong.stderr) == (2, True)
+    assert wherry("runs", "--since", "whenever").returncode == 2
+    assert wherry("runs", "--parent", "zzz").returncode == 1
+
+
 def test_show_looks_as_the_run_looked(wherry: Command) -> None:
     done = wherry("run", "Add one and two.", "--agent", "agents.py:crew")
     run_id = done.stdout.split()[-1]

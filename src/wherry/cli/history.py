@@ -5,44 +5,99 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from wherry.cli.ending import Exit, print_json
-from wherry.errors import RunNotFound
+from wherry.cli.ending import Exit, complain, print_json
+from wherry.errors import ConfigurationError, RunNotFound
 from wherry.journal import Event, EventType, read_events
+from wherry.journal.finding import Found, Progress, RunFilter, catch_up, find_runs
 from wherry.messages import Usage
 from wherry.observe.console import Console
 from wherry.observe.costs import aligned, dollars
 from wherry.observe.lines import seconds
 from wherry.observe.visible import one_line, visible
 from wherry.store import RunRow, Store, open_store
+from wherry.store.terms import terms
 from wherry.tools import as_text
 
+EXCERPT_CHARS = 100
 LOOKED_THROUGH = 100_000
 """Newest runs among which the beginning of an id is looked for."""
 
 
-def list_runs(*, limit: int, session: str | None, children: bool, as_json: bool) -> Exit:
-    """One line a run, newest first."""
+STATUSES = ("running", "completed", "max_steps", "limit", "waiting", "cancelled", "failed")
+
+
+def list_runs(wanted: RunFilter, *, limit: int, search: str | None, as_json: bool) -> Exit:
+    """One line a run, newest first; with `search` best first, and below each where it was found.
+
+    Raises:
+        ConfigurationError: there is no such status.
+        RunNotFound: no run's id begins like the parent's.
+    """
+    if wanted.status is not None and wanted.status not in STATUSES:
+        raise ConfigurationError(f"no run has the status {wanted.status!r}", hint=f"there are {', '.join(STATUSES)}")
+    found: list[Found] = []
     store = open_store()
     try:
-        rows = store.runs(limit=limit, session=session, children=children)
+        if wanted.parent is not None:
+            wanted = replace(wanted, parent=find_run(store, wanted.parent).run_id)
+        if search is None:
+            rows = wanted.rows(store, limit=limit)
+        else:
+            catch_up(store, tell=_reading())
+            found = find_runs(store, search, wanted, limit=limit)
+            rows = [one.run for one in found]
     finally:
         store.close()
+    excerpts = [excerpt(one.text, search or "") for one in found]
     if as_json:
-        for row in rows:
-            print_json(_row_json(row))
+        for number, row in enumerate(rows):
+            place = {} if not found else {"found": {**found[number].place._asdict(), "text": excerpts[number]}}
+            print_json(_row_json(row) | place)
         return Exit.DONE
     if not rows:
-        sys.stdout.write("no runs yet\n")
+        nothing = search is None and wanted in (RunFilter(), RunFilter(children=True))
+        sys.stdout.write("no runs yet\n" if nothing else "no such runs\n")
         return Exit.DONE
     table = [("run", "started", "status", "agent", "session", "took", "requests", "tokens", "USD", "task")]
     table += [_cells(row) for row in rows]
     tasks = [cells[-1] for cells in table]
-    for line, task in zip(aligned([cells[:-1] for cells in table], left=5), tasks, strict=True):
-        sys.stdout.write(f"{line}  {task}\n")
+    below = ["", *(f"    {_where(one)}: {text}\n" for one, text in zip(found, excerpts, strict=True))]
+    below += [""] * (len(table) - len(below))
+    for line, task, more in zip(aligned([cells[:-1] for cells in table], left=5), tasks, below, strict=True):
+        sys.stdout.write(f"{line}  {task}\n{more}")
     return Exit.DONE
+
+
+def excerpt(text: str, query: str) -> str:
+    """A line of a text, where the first of a query's words is said that can be seen in it."""
+    folded = text.casefold()
+    places = (folded.find(term.words[0]) for term in terms(query))
+    place = next((place for place in places if place >= 0), 0)
+    start = max(0, place - EXCERPT_CHARS // 3)
+    return ("..." if start else "") + one_line(text[start:], EXCERPT_CHARS)
+
+
+def _where(found: Found) -> str:
+    place = found.place
+    run = "" if place.run_id == found.run.run_id else f" of {place.run_id}"
+    return f"{place.kind}, record {place.seq}{run}"
+
+
+def _reading() -> Callable[[Progress], None]:
+    """Says to a person who waits what they wait for, once."""
+    started, told = time.monotonic(), False
+
+    def tell(progress: Progress) -> None:
+        nonlocal told
+        if not told and time.monotonic() > started + 1:
+            told = True
+            complain("reading what was said since the last search; the next one is quicker")
+
+    return tell
 
 
 def show_run(run_id: str, *, as_json: bool) -> Exit:
@@ -127,6 +182,7 @@ def _row_json(row: RunRow) -> dict[str, object]:
         "task": row.task,
         "status": row.status,
         "session": row.session,
+        "model": row.model,
         "started": row.started,
         "finished": row.finished,
         "usage": None if row.usage is None else dict(row.usage),

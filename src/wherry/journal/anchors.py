@@ -133,14 +133,14 @@ def _anchored(store: Store, report: Report, since: Head | None) -> dict[str, _An
             before = row.hash  # what comes after is worth a look, too
         if since is not None and row.position == since.position and row.hash.hex() != since.hash:
             broken(f"anchor {row.position} is another than the one that was kept elsewhere")
-        noted = _note(row)
-        if noted is None:
+        note = noted(row)
+        if note is None:
             broken(f"anchor {row.position} says nothing of a run")
             continue
-        run = runs.setdefault(noted["run_id"], _Anchored(noted["parent_run_id"]))
-        run.hashes[noted["records"]] = noted["hash"]
-        run.finished = run.finished or noted["kind"] == "run.finished"
-        run.pruned = run.pruned or noted["kind"] == PRUNED
+        run = runs.setdefault(note["run_id"], _Anchored(note["parent_run_id"]))
+        run.hashes[note["records"]] = note["hash"]
+        run.finished = run.finished or note["kind"] == "run.finished"
+        run.pruned = run.pruned or note["kind"] == PRUNED
     if since is not None and report.anchors < since.position:
         broken(f"anchor {report.anchors + 1} is missing: {since.position} were there when the head was kept elsewhere")
     return runs
@@ -159,14 +159,15 @@ class _Reporter:
         self._told = True
 
 
-def _note(row: AnchorRow) -> dict[str, Any] | None:  # Any: JSON
+def noted(row: AnchorRow) -> dict[str, Any] | None:  # Any: JSON
+    """What a record of the chain of all runs says; None if that is nothing of a run."""
     try:
-        noted = parse(row.body)
+        note = parse(row.body)
     except ValueError:
         return None
-    if not isinstance(noted, dict) or set(cast("dict[str, Any]", noted)) != _KEYS:
+    if not isinstance(note, dict) or set(cast("dict[str, Any]", note)) != _KEYS:
         return None
-    return cast("dict[str, Any]", noted)
+    return cast("dict[str, Any]", note)
 
 
 def _check(store: Store, run_id: str, anchored: _Anchored, report: Report) -> Break | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from wherry.errors import StoreError
 from wherry.failpoints import failpoint
+from wherry.journal import finding
 from wherry.journal.anchors import PRUNED, anchor
 from wherry.journal.chain import Break, walk
 from wherry.store import RunRow, Store
@@ -112,6 +113,7 @@ def _prune_run(store: Store, run: RunRow, now: float, done: Pruned) -> None:
         store.search.drop(f"recall/run/{run.run_id}")
         for key in store.memo.list(f"run:{run.run_id}"):
             store.memo.delete(f"run:{run.run_id}", key)
+        finding.forget(store, run.run_id)
         failpoint("prune.reclaimed")
         done.bytes += store.forget(run.run_id, anchor=note)  # last: what is marked as pruned is not looked at again
         done.runs.append(run.run_id)
