@@ -17,7 +17,7 @@ from wherry.errors import RunNotFound, StoreConflict, StoreError
 from wherry.journal import EventType, Journal, RunJournal, read_events, verify_store
 from wherry.journal.retention import prune
 from wherry.messages import Message
-from wherry.store import Store, open_store
+from wherry.store import ApprovalRow, Store, open_store
 
 STEPS = 5
 LARGE = "large " * 14_000  # a batch is just small enough to be written at once, and all of them make a checkpoint
@@ -90,6 +90,15 @@ def _parts(store: Store, tell: Tell) -> None:
         store.search.add("notes", [(f"note {cursor}", f"word{cursor} and all")], cursor=cursor)
         tell("search", cursor)
     store.cache.put("k", b"v")
+    for number in range(len(store.approvals.find(run_id="kept")) + 1, STEPS + 1):
+        store.approvals.put(ApprovalRow(f"ap-{number}", "kept", "kept", float(number), b"{}"))
+        tell("asked", f"ap-{number}")
+    for row in store.approvals.find(run_id="kept", pending=True):
+        if store.approvals.decide(row.id, b'{"approved":true}', 9.0):
+            tell("decided", row.id)
+    for number in range(int(store.changes.read("agent").get("n", b"0")) + 1, STEPS + 1):
+        store.changes.write("agent", {"n": b"%d" % number, f"before {number}": b"x", f"before {number - 1}": None})
+        tell("versions", number)
 
 
 def state(store: Store) -> dict[str, Any]:
@@ -112,6 +121,8 @@ def state(store: Store) -> dict[str, Any]:
         "search": [hit.key for hit in store.search.find("notes", "all")],
         "gone": [hit.key for hit in store.search.find("recall/session/gone", "words")],
         "cursor": store.search.cursor("notes"),
+        "approvals": [(row.id, row.decision) for row in store.approvals.find(run_id="kept")],
+        "versions": store.changes.read("agent"),
     }
 
 
@@ -135,6 +146,12 @@ def check_told(store: Store, told: list[list[Any]]) -> None:
         elif kind == "search":
             assert store.search.cursor("notes") >= facts[0]
             assert [hit.key for hit in store.search.find("notes", f"word{facts[0]}")] == [f"note {facts[0]}"]
+        elif kind in ("asked", "decided"):
+            row = store.approvals.get(facts[0])
+            assert row is not None
+            assert row.decision is not None or kind == "asked"
+        elif kind == "versions":
+            assert int(store.changes.read("agent")["n"]) >= facts[0]
         elif kind == "pruned":
             try:
                 list(read_events(store, facts[0]))
