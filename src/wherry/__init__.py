@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wherry.agents import CodeAgent, RunResult, RunStatus, ToolCallingAgent
+    from wherry.agents.group import GroupChat
     from wherry.context import ContextBudget, Knowledge
     from wherry.messages import Usage
     from wherry.models import (
@@ -34,6 +35,7 @@ _HOMES = {
     "ContextBudget": "wherry.context",
     "Fallback": "wherry.models",
     "FunctionModel": "wherry.models",
+    "GroupChat": "wherry.agents.group",
     "Knowledge": "wherry.context",
     "Limits": "wherry.policy",
     "LiteLLMModel": "wherry.models",
@@ -57,6 +59,7 @@ __all__ = [
     "ContextBudget",
     "Fallback",
     "FunctionModel",
+    "GroupChat",
     "Knowledge",
     "Limits",
     "LiteLLMModel",

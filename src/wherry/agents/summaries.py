@@ -1,4 +1,5 @@
-"""Asking a model for the summary of what a window folds away: a small run of its own, below the run that needs it.
+"""Asking a model something aside, as for the summary of what a window folds away: a small run of its own, below the run
+that needs it.
 
 It counts against the limits of that run, is admitted to the server like any other request, and is asked once: where it
 fails, the extract takes its place at no cost, so nothing is tried again for it.
@@ -40,17 +41,33 @@ def summarizer(budget: ContextBudget, model: Model, journal: RunJournal, account
     if budget.compaction == "extract" or (budget.summarizer is None and not model.profile.writes_summaries):
         return None
 
+    return aside(writer, journal, account, name="summarizer", kind="summary", task="summary of earlier turns")
+
+
+def aside(model: Model, journal: RunJournal, account: Account, *, name: str, kind: str, task: str) -> Ask:
+    """A function that asks a model one question each time, records what was asked and said, and counts what that took.
+
+    Args:
+        model: Who is asked.
+        journal: Of the run that needs it.
+        account: That run's.
+        name: Whose the small run is, in the journal.
+        kind: What is asked for, in a word.
+        task: The same, in a few words.
+    """
+
     async def ask(request: ModelRequest) -> ModelReply:
         with Call(f"{id(journal.tree):x}", store=journal.store, attempts=True) as call:
-            return await _Summary(writer, journal.child("summarizer"), Account(parent=account), call).reply_to(request)
+            return await _Aside(model, journal.child(name), Account(parent=account), call, kind, task).reply_to(request)
 
     return ask
 
 
-class _Summary:
-    """One request for a summary."""
+class _Aside:
+    """One question."""
 
-    def __init__(self, model: Model, journal: RunJournal, account: Account, call: Call) -> None:
+    def __init__(self, model: Model, journal: RunJournal, account: Account, call: Call, kind: str, task: str) -> None:
+        self._kind, self._task = kind, task
         self._model = model
         self._profile = target(model, call).profile
         self._journal = journal
@@ -124,8 +141,8 @@ class _Summary:
         profile, own = self._profile, self._journal
         own.record(
             EventType.RUN_STARTED,
-            task="summary of earlier turns",
-            kind="summary",
+            task=self._task,
+            kind=self._kind,
             model=profile.name,
             window=profile.window,
             tools=[],

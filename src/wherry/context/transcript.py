@@ -24,6 +24,7 @@ from wherry.context.summary import Summary
 from wherry.errors import ConfigurationError, ContextBudgetError
 from wherry.messages import Message, canonical, digest, parse
 from wherry.models.protocol import ModelProfile
+from wherry.redaction import redact_json
 from wherry.store import Batch, Store
 from wherry.store.records import Participant
 
@@ -79,13 +80,14 @@ class Transcript:
         """Number of entries, which is the last one's position."""
         return self.store.transcripts.length(self.name)
 
-    async def append(self, author: str, text: str, *, expected: int | None = None) -> int:
+    async def append(self, author: str, text: str, *, expected: int | None = None, safe: bool = False) -> int:
         """Add what somebody said; its position. It is durable then, and everybody else's next view has it.
 
         Args:
             author: Who said it.
             text: What. Control tokens and wherry's tags in it are broken, so that it cannot pose as another's.
             expected: The position that it must get.
+            safe: It came through a window's door, and has wherry's tags where wherry put them.
 
         Raises:
             ConfigurationError: `author` is no name.
@@ -95,7 +97,7 @@ class Transcript:
             raise ConfigurationError(
                 f"the author {author!r} is no name", hint=f"one line, at most {_LONGEST_NAME} characters"
             )
-        data = _message(author, escape(text)).encode()
+        data = redact_json(_message(author, escape(text, own_tags=not safe)).encode())
         name = digest(data)
         # The message first: an entry that names one which is not there yet would be seen by other processes.
         await asyncio.wrap_future(self.store.append(Batch(messages=((name, data),))))
@@ -112,6 +114,12 @@ class Transcript:
 def _message(author: str, text: str) -> Message:
     # In the text and not in the message's name: many servers refuse names with blanks, and many templates drop them.
     return Message("user", f'<wherry:said by="{quoted(author)}"/>\n{text}')
+
+
+def unsigned(text: str, author: str) -> str:
+    """A text of the author's without the tag that says so: models copy it from the messages that they are shown."""
+    tag = _TAG.match(text.lstrip())
+    return text.lstrip()[tag.end() :] if tag is not None and unquoted(tag[1]) == author else text
 
 
 def _said(position: int, author: str, name: str, data: bytes) -> Said:
@@ -238,7 +246,7 @@ class TranscriptReader:
         return Entry(shown, self._counter.message(shown), said.digest)
 
     def _measured(self, said: Said, text: str) -> tuple[Message, int]:
-        text = escape(text, self._profile.control_tokens)
+        text = escape(text, self._profile.control_tokens, own_tags=False)  # they were broken when it was appended
         shown = Message("assistant", text) if said.author == self.name else _message(said.author, text)
         return shown, self._counter.scaled(self._counter.message(shown))
 

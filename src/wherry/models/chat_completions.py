@@ -6,7 +6,7 @@ import re
 import uuid
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from wherry.errors import ConfigurationError, ModelError
@@ -195,7 +195,24 @@ def read_reply(raw: object) -> ModelReply:
         draft.texts.append(_text(text))
     draft.finish_reason = _text(choice.get("finish_reason")) or None
     draft.usage = read_usage(answer.get("usage"))
-    return draft.reply()
+    likely = _first_token(choice.get("logprobs"))
+    return replace(draft.reply(), first_token=likely) if likely else draft.reply()
+
+
+def _first_token(raw: object) -> dict[str, float]:
+    """Token -> log-probability, of those that the reply might have begun with."""
+    content = _mapping(raw).get("content")
+    if not isinstance(content, list) or not content:
+        return {}
+    first = _mapping(cast("list[object]", content)[0])
+    others = first.get("top_logprobs")
+    found: dict[str, float] = {}
+    for one in (first, *(cast("list[object]", others) if isinstance(others, list) else ())):
+        token, likely = _mapping(one).get("token"), _mapping(one).get("logprob")
+        # llama.cpp writes what cannot be as null, others as -9999 or -inf.
+        if isinstance(token, str) and isinstance(likely, int | float) and likely <= 0:
+            found[token] = float(likely)
+    return found
 
 
 def read_usage(raw: object) -> Usage | None:

@@ -87,6 +87,9 @@ class OpenAIModel(ChatClient):
             plain_text=self._hosted,
             backend=self._url,
         )
+        # OpenAI's newer models think first and refuse to be asked (November 2026); what other servers refuse is told.
+        plain = not family_of(model_id).reasoning and (not self._hosted or model_id.startswith(("gpt-4", "gpt-3.5")))
+        self._profile = replace(self._profile, first_tokens=plain)
         self._limit_name = "max_completion_tokens" if self._hosted else "max_tokens"
         self._usage_in_streams = True
         self._headers = dict(headers or {})

@@ -45,6 +45,8 @@ class ModelProfile:
     """Tokens of all requests together, prompts and outputs, that the server takes at the same time; None: not known."""
     slots: int | None = None
     """Requests that the server works on at the same time; None: not known."""
+    first_tokens: bool = False
+    """Whether the server can be asked for the log-probabilities of what a reply may begin with (`logprobs`)."""
     variant: str = ""
     """Tells apart what one name may mean: other settings give other answers. Part of a cached answer's key."""
 
@@ -79,6 +81,9 @@ class ModelReply:
     """`"stop"`, `"length"`, `"tool_calls"`, ... as the server gave it."""
     model: str | None = None
     """The exact version that answered, where the server says."""
+    first_token: Mapping[str, float] | None = None
+    """What the reply might have begun with: token -> log-probability, where the settings asked for `logprobs` and the
+    server gave them."""
     cached: bool = False
     """Whether the answer was kept from an earlier time: nothing was asked, nothing was used."""
 

@@ -176,6 +176,13 @@ def _compacted(payload: Payload, _agent: str) -> list[Line]:
     return [[(f"  ⇣ context compacted: {turns} folded, {before:,} → {after:,} tokens", "magenta")]]
 
 
+def _speaker_chosen(payload: Payload, _agent: str) -> list[Line]:
+    who = one_line(" and ".join(str(name) for name in payload["speakers"]), 200)
+    how = one_line(str(payload["how"]) + (f": {payload['why']}" if payload.get("why") else ""), 200)
+    said = f"round {payload['round']}  " if who else "the chat is over  "
+    return [[(said, "bold"), (who, "cyan"), (f"  {how}", "dim")]]
+
+
 def _tools_changed(payload: Payload, _agent: str) -> list[Line]:
     parts = [
         f"{verb} {', '.join(str(name) for name in payload[verb])}"
@@ -221,6 +228,7 @@ _RENDER: Mapping[EventType, Callable[[Payload, str], list[Line]]] = {
     EventType.CONTEXT_OFFLOADED: _offloaded,
     EventType.CONTEXT_COMPACTED: _compacted,
     EventType.TOOLS_CHANGED: _tools_changed,
+    EventType.SPEAKER_CHOSEN: _speaker_chosen,
     EventType.PLAN_MADE: _plan_made,
     EventType.LIMIT_REACHED: _limit_reached,
     EventType.WARNING: _warning,

@@ -120,6 +120,7 @@ class LocalModel:
             backend=f"{info.path} ({context} x {slots})",
             tokens_in_flight=context * slots,
             slots=slots,
+            first_tokens=True,
             variant=digest(canonical(self._settings))[:16],
         )
 
