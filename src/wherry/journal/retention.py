@@ -32,7 +32,7 @@ class Pruned:
 
 
 def prune(store: Store, *, before: float | None = None, session: str | None = None, dry_run: bool = False) -> Pruned:
-    """Remove the payloads, messages and artifacts of finished runs, with all runs below them.
+    """Remove the payloads, messages, questions to people and artifacts of finished runs, with all runs below them.
 
     What stays: that the runs were, when, of which agent, how they ended and what they used; the chains, which still can
     be verified, and which have it that and when a run was pruned. Messages and artifacts that other runs refer to stay
@@ -114,6 +114,7 @@ def _prune_run(store: Store, run: RunRow, now: float, done: Pruned) -> None:
         for key in store.memo.list(f"run:{run.run_id}"):
             store.memo.delete(f"run:{run.run_id}", key)
         finding.forget(store, run.run_id)
+        store.approvals.forget(run.run_id)
         failpoint("prune.reclaimed")
         done.bytes += store.forget(run.run_id, anchor=note)  # last: what is marked as pruned is not looked at again
         done.runs.append(run.run_id)

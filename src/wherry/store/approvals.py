@@ -57,6 +57,10 @@ class Approvals(Protocol):
         """Questions, oldest first; with `pending` those without an answer (True) or with one (False)."""
         ...
 
+    def forget(self, run_id: str) -> None:
+        """Remove all questions of a run, with their answers."""
+        ...
+
 
 _COLUMNS = "id, run_id, root_run_id, created, request, decision, decided"
 
@@ -120,6 +124,14 @@ class SQLApprovals:
             conditions.append(f"decision IS {'' if pending else 'NOT '}NULL")
         query = f"SELECT {_COLUMNS} FROM approvals WHERE {' AND '.join(conditions)} ORDER BY created, id LIMIT ?"  # noqa: S608
         return [_row(row) for row in self._database.read(query, (*values, limit))]
+
+    def forget(self, run_id: str) -> None:
+        row = (blob(run_id),)
+
+        def write(connection: Connection) -> None:
+            connection.execute("DELETE FROM approvals WHERE run_id = ?", row)
+
+        self._database.write(write, repeatable=True)
 
 
 def _row(row: tuple[Any, ...]) -> ApprovalRow:

@@ -279,6 +279,10 @@ def _approvals(store: Store, name: str) -> None:
     results: list[bool] = []
     together(*(lambda: results.append(approvals.decide(asked[1].id, b"{}", 4.5)) for _ in range(4)))
     hold(sorted(results) == [False, False, False, True], "of several answers exactly one is taken")
+    approvals.put(replace(asked[2], id=f"{name}-other", run_id=f"{name}-other"))
+    approvals.forget(f"{name}{ODD}")
+    hold(approvals.find(run_id=f"{name}{ODD}") == [], "the questions of a run are forgotten")
+    hold(len(approvals.find(run_id=f"{name}-other")) == 1, "and no others")
 
 
 def _changes(store: Store, name: str) -> None:
