@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wherry.agents.handing import Handed, hand_in
-from wherry.agents.run import Run
+from wherry.agents.past import PastCall
+from wherry.agents.run import Run, SuspendedError
+from wherry.agents.whole_texts import kept_text, text_again
 from wherry.context.untrusted import Untrusted
 from wherry.errors import LimitReached, ToolError, WherryError
 from wherry.journal import EventType
-from wherry.tools import as_json, as_text
+from wherry.messages import Message, parse
+from wherry.sandbox.values import Encoded
+from wherry.tools import as_json, as_text, use_context
 from wherry.tools.builtin.excerpts import Excerpt
 
 PREVIEW_CHARS = 2000
@@ -45,14 +49,18 @@ class Outcome:
 def announce(run: Run, name: str, call: str, arguments: Mapping[str, Any]) -> None:
     """Record that a tool is about to be called. The caller commits before the call runs.
 
-    A managed agent announces itself when it has a run of its own to name.
+    A managed agent announces itself when it has a run of its own to name; a call from before the run was interrupted is
+    known already.
     """
-    if name not in run.toolbox.agents:
+    if name not in run.toolbox.agents and run.past_call(call) is None:
         _announce(run, name, call, arguments)
 
 
 def refuse(run: Run, name: str, call: str, arguments: Mapping[str, Any], problem: str) -> Outcome:
     """Record a call that cannot be made, and why."""
+    known = run.past_call(call)
+    if known is not None and known.state == "done":
+        return recorded(run, known, keep_value=False)
     outcome = Outcome(ok=False, error=problem)
     _announce(run, name, call, arguments)
     try:
@@ -70,19 +78,34 @@ def objection(run: Run, name: str) -> str | None:
 
 
 async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], *, keep_value: bool = False) -> Outcome:
-    """Run an announced call and record its result. Errors that a model can mend become the outcome's text."""
+    """Run an announced call and record its result. Errors that a model can mend become the outcome's text.
+
+    A call of the step in which the run was interrupted gives what is recorded of it.
+    """
+    known = run.past_call(call)
+    if known is not None and known.state == "done":
+        return recorded(run, known, keep_value=keep_value)
     tool = run.toolbox.tools.get(name)
     agent = name in run.toolbox.agents
     started = time.monotonic()
     given = arguments
+    ended, counted = "", known is not None and not known.waiting
     try:
-        run.account.count_tool_call()
+        if not counted:
+            run.account.count_tool_call()
+            counted = True
+        if known is not None and known.state == "unknown":  # begun once more
+            _announce(run, name, call, arguments)
+            await run.journal.commit()
         if tool is None:
             outcome = Outcome(ok=False, error=unknown_tool(run, name))
         else:
             if run.hooks is not None:
                 given = await run.hooks.before_tool(name, call, arguments)
-            outcome = Outcome(ok=True, value=await tool.call(given))
+            with use_context(replace(run.context, step=run.step, call=call)):
+                outcome = Outcome(ok=True, value=await tool.call(given))
+    except SuspendedError as suspended:
+        return Outcome(ok=False, error=suspended.message)  # nothing is recorded: the call is looked at again
     except ToolError as error:
         outcome = Outcome(ok=False, error=error.message)
         if agent:  # its run was not begun, so nothing else says that it was asked
@@ -92,6 +115,7 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
         # Not for the model to mend. Kept, not raised: calls that run beside this one are not lost with it.
         run.fatal = run.fatal or error
         outcome = Outcome(ok=False, error=error.message)
+        ended = "error" if counted else "limit"
     if tool is not None and run.taint.of_result(name, tool, agent=agent):
         outcome = replace(outcome, untrusted=True)
     if run.hooks is not None:
@@ -103,8 +127,27 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
         outcome = replace(outcome, handed=hand_in(run, outcome.value))
     if not agent:
         changed = None if given is arguments else given
-        _record(run, name, call, outcome, time.monotonic() - started, changed)
+        _record(run, name, call, outcome, time.monotonic() - started, changed, ended=ended)
+        if tool is not None and tool.side_effects:
+            run.journal.send()  # what cannot be done again is soon known to be done
     return outcome
+
+
+def recorded(run: Run, known: PastCall, *, keep_value: bool) -> Outcome:
+    """What is recorded of a call that came to its end before the run was interrupted.
+
+    Raises:
+        StoreError: what it gave is not in the store any more.
+    """
+    payload = known.returned or {}
+    untrusted = "untrusted" in payload
+    if not payload["ok"]:
+        return Outcome(ok=False, error=payload["error"], untrusted=untrusted)
+    if keep_value:
+        tree = payload["value"] if "value" in payload else parse(run.store.artifacts.read(payload["ref"]))
+        handed = Handed(Encoded(tree), payload["preview"], payload["ref"])
+        return Outcome(ok=True, handed=handed, untrusted=untrusted)
+    return Outcome(ok=True, value=text_again(run, payload), untrusted=untrusted)
 
 
 def unknown_tool(run: Run, name: str) -> str:
@@ -122,9 +165,15 @@ def _record(
     outcome: Outcome,
     seconds: float,
     changed: Mapping[str, Any] | None = None,  # Any: JSON
+    *,
+    ended: str = "",
 ) -> None:
-    """Record a result; what a snippet got is kept whole, so that the snippet can be run again from it."""
+    """Record a result. It is kept whole: what a snippet got, so that the snippet can be run again from it, and what a
+    model is to see, for a run that is interrupted before it does.
+    """
     payload: dict[str, Any] = {"ref": None}
+    if ended:
+        payload["ended"] = ended
     if changed is not None:  # by a hook: the call itself was recorded as the model made it
         payload["arguments"] = as_json(changed)
     handed = outcome.handed
@@ -132,6 +181,11 @@ def _record(
         payload["ref"] = handed.ref
         if handed.ref is None or handed.handle:
             payload["value"] = handed.value.tree
+    elif isinstance(outcome.value, Excerpt):
+        payload["reader"] = True
+    elif outcome.ok:
+        seen = Message("tool", outcome.text, tool_call_id=call, name=name)
+        payload |= kept_text(run, seen, most=PREVIEW_CHARS)
     if not outcome.ok:
         payload["error"] = outcome.error
     if outcome.untrusted:

@@ -32,6 +32,12 @@ def cancellable(run_id: str, *, seconds: float | None = None) -> Generator[anyio
                 del _runs[run_id]
 
 
+def under_way(run_id: str) -> bool:
+    """Whether this process has a run of that id under way."""
+    with _lock:
+        return run_id in _runs
+
+
 def cancel(run_id: str) -> bool:
     """Cancel a run; whether there was one of that id."""
     with _lock:

@@ -31,6 +31,9 @@ from wherry.tools import Tool, check_name, collect
 
 if TYPE_CHECKING:
     from wherry.agents.loop import Turn
+    from wherry.policy.approvals import Decision
+
+    Approvals = Mapping[str, bool | Decision]
 
 
 class AgentOptions(TypedDict, total=False):
@@ -227,6 +230,54 @@ class Agent(ABC):
             if not running.done():
                 running.cancel()
                 await asyncio.wait([running])
+
+    def resume(
+        self,
+        run_id: str,
+        *,
+        approvals: Approvals | None = None,
+        limits: Limits | None = None,
+        max_steps: int | None = None,
+    ) -> RunResult:
+        """Go on with a run of this agent exactly where it stands, from what the store has of it.
+
+        After a crash, a limit, a cancel, a failure, or when a person has decided what it waited for; in this process
+        or another one. What is done is not done again: recorded results are used. A tool call that had begun and has
+        no recorded end is made again if the tool has no side effects or is `idempotent`, settled by its `checker`, and
+        waits for a person otherwise. The agent has to be made as the one that began the run was; differences are
+        recorded as changes.
+
+        Args:
+            run_id: of a run that was not asked for by another run.
+            approvals: decisions by the id of what waits: True, False, or a `Decision`. Decisions in the store count
+                without being given here.
+            limits: instead of those that the run had; what it has spent counts against them.
+            max_steps: instead of those that the run had, counted from its beginning.
+
+        Returns:
+            The recorded result, if the run is completed, or ended at `max_steps` and may take no more.
+
+        Raises:
+            RunNotFound: the store has no such run.
+            ConfigurationError: it is under way in this process, part of another run, or another kind of agent's.
+            StoreConflict: another process goes on with it, and was first.
+            WherryError: as `run`.
+        """
+        going_on = partial(self.aresume, run_id, approvals=approvals, limits=limits, max_steps=max_steps)
+        return portal.call(going_on)
+
+    async def aresume(
+        self,
+        run_id: str,
+        *,
+        approvals: Approvals | None = None,
+        limits: Limits | None = None,
+        max_steps: int | None = None,
+    ) -> RunResult:
+        """`resume`, from asynchronous code."""
+        from wherry.agents.resuming import resume
+
+        return await resume(self, run_id, approvals=approvals, limits=limits, max_steps=max_steps)
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run of this process, promptly, from any thread; whether it was under way.

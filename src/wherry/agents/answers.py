@@ -67,12 +67,17 @@ class AnswerRules:
         Raises:
             OutputError: it does not fit; the message is for the model.
         """
-        value = self._typed(answer)
+        value = self.typed(answer)
         for check in self._checks:
             await self._ask(check, value)
         return value
 
-    def _typed(self, answer: Any) -> Any:
+    def typed(self, answer: Any) -> Any:
+        """The answer as `output_type`, without the checks.
+
+        Raises:
+            OutputError: it has another type.
+        """
         if self._output_type is None:
             return answer
         from pydantic import ValidationError

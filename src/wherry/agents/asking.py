@@ -38,7 +38,7 @@ LEAST_OUTPUT = 16
 """Tokens that a reply gets at least, however small the window has become."""
 
 
-async def ask(run: Run, *, with_tools: bool = True) -> ModelReply:
+async def ask(run: Run, *, with_tools: bool = True, aside: str = "") -> ModelReply:
     """The model's reply to what the window holds, appended to the window and to the journal.
 
     Raises:
@@ -46,7 +46,7 @@ async def ask(run: Run, *, with_tools: bool = True) -> ModelReply:
         ModelError: The server failed, and recovering from it did as well; its `diagnosis` has all of it.
     """
     run.refresh_toolbox()
-    return await _Question(run, run.toolbox.native if with_tools else (), recovery()).answered()
+    return await _Question(run, run.toolbox.native if with_tools else (), recovery(), aside=aside).answered()
 
 
 @dataclass(slots=True)
@@ -56,6 +56,7 @@ class _Question:
     run: Run
     tools: Sequence[ToolSchema]
     policy: Recovery
+    aside: str = ""
     attempt: int = 0
     tried: list[str] = field(default_factory=list[str])
     """What was done about each failure, in words."""
@@ -154,6 +155,12 @@ class _Question:
         if self.tools is not run.schemas:  # said once, and again when they have changed
             again["schemas"] = [schema.to_json() for schema in self.tools]
             run.schemas = self.tools
+        if self.aside:
+            again["aside"] = self.aside
+        if fitted.snapshot is not None:
+            again["snapshot"] = fitted.snapshot
+        elif fitted.told != fitted.add:
+            again["told"] = list(fitted.told)
         run.journal.record(
             EventType.MODEL_REQUESTED,
             step=run.step,
@@ -215,8 +222,8 @@ class _Question:
         if reply.cached:
             usage = Usage(seconds=seconds)
         else:
-            said = 0 if reply.usage else run.window.counter.message(reply.message())
-            usage = usage_of(reply, fitted.tokens, said, seconds, self.profile or run.profile)
+            written = 0 if reply.usage else run.window.counter.message(reply.message())
+            usage = usage_of(reply, fitted.tokens, written, seconds, self.profile or run.profile)
         cast("Reservation", self.reservation).settle(usage)
         if reply.usage is not None and not reply.cached:
             if count_alike(run.model):
@@ -226,8 +233,10 @@ class _Question:
                 # make the estimate larger.
                 counter = run.window.counter
                 counter.report(int(fitted.tokens / counter.ratio), reply.usage.input_tokens)
-        await run.window.append(Message("assistant", reply.text, tool_calls=calls))
-        more = {"cached": True} if reply.cached else {}
+        said = Message("assistant", reply.text, tool_calls=calls)
+        more: dict[str, Any] = {"cached": True} if reply.cached else {}
+        if await run.window.append(said) != said:  # escaped, or too large: what is acted on is the reply as it was
+            more["said"] = run.journal.keep(said)
         run.journal.record(
             EventType.MODEL_REPLIED,
             step=run.step,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar, Unpack
@@ -12,20 +12,22 @@ from typing import Any, ClassVar, Unpack
 from wherry.agents import prompts
 from wherry.agents.acting import PREVIEW_CHARS, announce, objection, perform, refuse
 from wherry.agents.agent import Agent, AgentOptions
-from wherry.agents.handing import as_lists, encoded, taken_out
+from wherry.agents.handing import INLINE_BYTES, as_lists, encoded, taken_out
+from wherry.agents.keeping import keep
 from wherry.agents.kept_files import KeptFiles, keep_files
 from wherry.agents.loop import Turn
 from wherry.agents.recorded_code import bound, call_arguments, recorded_code
 from wherry.agents.reply import UnreadableReplyError, code_of
 from wherry.agents.run import Order, Run
 from wherry.agents.toolbox import own_names
+from wherry.agents.whole_texts import kept_text, text_again
 from wherry.context.untrusted import Untrusted
 from wherry.errors import ConfigurationError, Refuse, SandboxError, ToolError
 from wherry.journal import EventType
-from wherry.messages import Message, ToolSchema, canonical
+from wherry.messages import Message, ToolSchema, canonical, parse
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.sandbox import Conditions, Execution, Sandbox, Session, get_sandbox, importable, rebuild
-from wherry.sandbox.values import MAX_BYTES, Encoded, ValueTooLargeError, describe
+from wherry.sandbox.values import MAX_BYTES, Encoded, ValueTooLargeError, describe, restore
 from wherry.tools import Tool, as_json, as_text
 
 _MISSING = re.compile(r"^ModuleNotFoundError: No module named '(?P<name>[A-Za-z_]\w*)", re.MULTILINE)
@@ -128,14 +130,36 @@ class CodeAgent(Agent):
                 code = await run.hooks.before_code(code)
             except Refuse as refusal:
                 return Turn([Message("user", _refused(run, code, refusal.message))])
+        known = None if run.resumed is None else run.resumed.code
+        if known is not None and known.finished is not None and known.code == code:
+            return self._recorded(run, code, known.finished)
         execution, seen = await self._execute(run, code)
+        if run.pending or run.fatal is not None:
+            return Turn()
         if run.hooks is not None:
             await run.hooks.after_code(code, execution)
         message = [Message("user", seen)]
-        by_value = self._answers_by_value(run.profile) and execution.ok and execution.value is not None
-        if execution.final or by_value:
+        if self._answers(run, execution):
             return Turn(message, answered=True, answer=taken_out(run, execution.value))
         return Turn(message)
+
+    def _recorded(self, run: Run, code: str, finished: Mapping[str, Any]) -> Turn:
+        """What came of a snippet that was run before the run was interrupted."""
+        seen, notes = text_again(run, {"preview": "", **finished["seen"]}), [*finished.get("notes", ())]
+        if "answer" not in finished and finished["ok"]:
+            notes += _reminders(run, code)
+        run.last_code = code
+        message = [Message("user", _told(seen, notes, untrusted="untrusted" in finished))]
+        if "answer" not in finished:
+            return Turn(message)
+        answer = restore(finished["answer"]) if finished["answer"] is not None else None
+        if "answer_ref" in finished:
+            answer = restore(parse(run.store.artifacts.read(finished["answer_ref"])))
+        return Turn(message, answered=True, answer=answer)
+
+    def _answers(self, run: Run, execution: Execution) -> bool:
+        by_value = self._answers_by_value(run.profile) and execution.ok and execution.value is not None
+        return execution.final or by_value
 
     def _answers_by_value(self, profile: ModelProfile) -> bool:
         # A manager's last value is what a specialist said: a finding, seldom the answer.
@@ -145,10 +169,17 @@ class CodeAgent(Agent):
         """Run a snippet; what became of it, and what the model sees of it."""
         from wherry.sandbox.snippet import new_seed
 
-        seed = new_seed()
-        run.journal.record(EventType.CODE_STARTED, step=run.step, code=code, seed=seed)
-        await run.journal.commit()
-        names = [*run.toolbox.tools]
+        known = None if run.resumed is None else run.resumed.code
+        if known is not None and known.code == code:
+            seed = known.seed  # it was interrupted: it does again what it did, and goes on from there
+        else:
+            seed = new_seed()
+            run.journal.record(EventType.CODE_STARTED, step=run.step, code=code, seed=seed)
+            await run.journal.commit()
+        names, notes = [*run.toolbox.tools], list[str]()
+        if run.ran_code:
+            run.ran_code = False
+            notes += await self._rebuild(run, names)
         session = run.sandbox
         if session is None or not session.alive:
             session = await self._open(run, names)
@@ -157,20 +188,23 @@ class CodeAgent(Agent):
             try:
                 return await _call_from_code(run, name, args, kwargs)
             finally:
-                if run.fatal is not None:
+                if run.fatal is not None or run.pending:
                     session.interrupt()
 
         execution = await session.run(code, call_tool=call, tools=names, conditions=Conditions(seed))
         kept = await keep_files(run, session)
-        _record(run, execution, kept)
+        interrupted = run.fatal is not None or bool(run.pending)
+        notes += kept.told()
+        _record(run, execution, kept, notes, interrupted=interrupted, answers=self._answers(run, execution))
+        if interrupted:
+            return execution, ""
         _warn_of_missing(run, execution)
-        notes = [*kept.told()]
         if not session.alive and not execution.final and run.fatal is None:
             notes.append(await self._restore(run, names))
         if execution.ok and not execution.final:
             notes += _reminders(run, code)
         run.last_code = code
-        return execution, _observation(execution, notes, untrusted=run.taint.entered)
+        return execution, _told(_observation(execution), notes, untrusted=run.taint.entered)
 
     async def _open(self, run: Run, names: Sequence[str]) -> Session:
         """A fresh session in place of the one that the run had, if it had one."""
@@ -180,6 +214,20 @@ class CodeAgent(Agent):
         variables = {name: encoded(value) for name, value in run.order.inputs.items()}
         run.sandbox = await self.sandbox.open(tools=names, variables=variables, files=run.order.files)
         return run.sandbox
+
+    async def _rebuild(self, run: Run, names: Sequence[str]) -> list[str]:
+        """In a run that goes on: a session, brought to where the one of the process before was. Notes for the model."""
+        try:
+            recorded = recorded_code(run.store, run.journal.run_id).finished
+            session = await self._open(run, names)
+            rebuilt = await rebuild(session, recorded, tools=names, bind=partial(call_arguments, run))
+            await session.collect_files()  # they are known already
+        except SandboxError as error:
+            if run.sandbox is not None:
+                await run.sandbox.close()
+            run.warn(f"the variables of the snippets before are lost: {error.message}")
+            return [prompts.started_anew(error.message)]
+        return [prompts.rebuilt(rebuilt.snippets, rebuilt.left_out)] if rebuilt.left_out else []
 
     async def _restore(self, run: Run, names: Sequence[str]) -> str:
         """After a snippet that ended its session: a new one, brought to where the old one was before that snippet."""
@@ -225,8 +273,27 @@ def _warn_of_missing(run: Run, execution: Execution) -> None:
         run.warn(message, f"authorized_imports=[{found['name']!r}] makes it importable")
 
 
-def _record(run: Run, execution: Execution, kept: KeptFiles) -> None:
+def _record(
+    run: Run,
+    execution: Execution,
+    kept: KeptFiles,
+    notes: Sequence[str],
+    *,
+    interrupted: bool,
+    answers: bool,
+) -> None:
+    """Record a snippet's end, and what a run that is interrupted now needs to go on without running it again."""
     payload: dict[str, Any] = {}
+    if interrupted:
+        payload["interrupted"] = True
+    else:
+        payload["seen"] = kept_text(run, Message("user", _observation(execution)), most=0)
+        if notes:
+            payload["notes"] = [*notes]
+        if run.taint.entered:
+            payload["untrusted"] = list(run.taint.sources)
+        if answers:
+            payload |= _answer(run, taken_out(run, execution.value))
     if execution.conditions is not None and execution.conditions.clock:
         payload["clock"] = execution.conditions.clock
     if kept.files:
@@ -278,8 +345,25 @@ def _reminders(run: Run, code: str) -> list[str]:
     return [prompts.SAME_AGAIN] if code == run.last_code else []
 
 
-def _observation(execution: Execution, notes: Sequence[str], *, untrusted: bool) -> str:
+def _answer(run: Run, answer: object) -> dict[str, Any]:
+    """A final answer, for an event's payload."""
+    tree = encoded(answer).tree
+    data = canonical(tree)
+    if len(data) <= INLINE_BYTES:
+        return {"answer": tree}
+    kept = keep(run, data, media_type="application/json")
+    return {} if kept is None else {"answer": None, "answer_ref": kept.ref}
+
+
+def _told(seen: str, notes: Sequence[str], *, untrusted: bool) -> str:
     """What the model sees. A snippet gets untrusted values as they are: once there are any, all it prints may be."""
+    if seen and untrusted:
+        return Untrusted(seen, source="code", after="\n".join(notes))
+    return "\n".join([seen or ("" if notes else prompts.NOTHING_PRINTED), *notes]).lstrip("\n")
+
+
+def _observation(execution: Execution) -> str:
+    """What a snippet gave; an empty text if that is nothing."""
     parts: list[str] = []
     if execution.stdout:
         parts.append(f"Output:\n{execution.stdout.rstrip()}")
@@ -289,6 +373,4 @@ def _observation(execution: Execution, notes: Sequence[str], *, untrusted: bool)
         parts.append(f"Value: {_shown(execution.value)}")
     if not execution.ok:
         parts.append(f"Error:\n{execution.error}")
-    if parts and untrusted:
-        return Untrusted("\n".join(parts), source="code", after="\n".join(notes))
-    return "\n".join([*(parts or ([] if notes else [prompts.NOTHING_PRINTED])), *notes])
+    return "\n".join(parts)

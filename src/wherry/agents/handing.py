@@ -50,6 +50,8 @@ def encoded(value: object) -> Encoded:
     Raises:
         ValueTooLargeError: it does not fit.
     """
+    if isinstance(value, Encoded):  # of a run that is gone on with
+        return value
     try:
         return Encoded(encode(value, tuples=True, huge=True, other=as_json))
     except ValueTooLargeError:

@@ -52,18 +52,22 @@ class Acts(Protocol):
 
 async def play(run: Run, acts: Acts) -> tuple[RunStatus, Any]:
     """Step until the agent has an answer that its rules accept, or has no steps left."""
-    while run.step < run.order.max_steps:
-        run.step += 1
-        if run.agent.planning_interval is not None:
-            await plan(run)
-        try:
-            reply = await run.ask()
-        except Refuse as refusal:  # a hook's
-            await run.tell(Message("user", prompts.not_asked(refusal.message)))
-            continue
+    while (reply := run.unacted()) is not None or run.step < run.order.max_steps:
+        if reply is None:
+            run.step, run.calls = run.step + 1, 0
+            if run.agent.planning_interval is not None:
+                await plan(run)
+            try:
+                reply = await run.ask()
+            except Refuse as refusal:  # a hook's
+                await run.tell(Message("user", prompts.not_asked(refusal.message)))
+                continue
         turn = await acts.act(run, reply)
         if run.fatal is not None:
             raise run.fatal
+        if run.pending:  # nothing is told of this turn: it is played again when there is an answer
+            return RunStatus.WAITING, None
+        run.resumed = None
         if not turn.answered:
             await _tell(run, turn.messages)
             continue
@@ -83,7 +87,7 @@ async def _last_word(run: Run) -> Any:
     run.journal.record(EventType.LIMIT_REACHED, limit="max_steps", value=run.order.max_steps)
     await run.tell(Message("user", prompts.LAST_WORD))
     try:
-        reply = await run.ask(with_tools=False)
+        reply = await run.ask(with_tools=False, aside="last word")
         return await run.rules.accept(reply.text.strip())
     except Refuse as refusal:
         run.warn(f"a hook refused the last word at max_steps: {refusal.message}")

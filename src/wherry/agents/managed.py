@@ -5,25 +5,53 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from wherry.agents.result import RunStatus
-from wherry.agents.run import Order, Run
+from wherry.agents.result import RunResult, RunStatus
+from wherry.agents.run import Order, Run, SuspendedError
 from wherry.errors import ConfigurationError, ToolError
-from wherry.tools import Tool, tool
+from wherry.tools import Tool, current_context, tool
 
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
+
+
+async def ask_agent(run: Run, agent: Agent, order: Order, *, call: str) -> RunResult:
+    """Let an agent do something as a part of this run.
+
+    In a run that was interrupted: what came of it is taken from the journal if it had ended, and gone on with if not.
+    What it waits for, if it does, is among the run's `pending` too.
+
+    Args:
+        run: Whose agent asks.
+        agent: Who is asked.
+        order: What.
+        call: A name of this, unique in the run's step and the same when the step is repeated.
+
+    Raises:
+        WherryError: As `execute`.
+    """
+    from wherry.agents.resuming import go_on_below
+    from wherry.agents.runner import execute
+
+    known = run.past_call(call)
+    if known is None or known.run_id is None:
+        result = await execute(agent, order, parent=run, call=call)
+    else:
+        result = await go_on_below(run, agent, order, known.run_id)
+    run.pending += result.pending
+    return result
 
 
 def delegate(manager: Callable[[], Run], agent: Agent) -> Tool:
     """The tool by which `manager` asks `agent`. Each call is a run of its own, so calls may be made in parallel."""
 
     async def ask(task: str) -> Any:  # Any: the agent's output, of its own type
-        from wherry.agents.runner import execute
-
         run = manager()
         if not task.strip():
             raise ToolError("the task is empty; say in full what is to be done")
-        result = await execute(agent, Order(task, max_steps=agent.max_steps, limits=agent.limits), parent=run)
+        order = Order(task, max_steps=agent.max_steps, limits=agent.limits)
+        result = await ask_agent(run, agent, order, call=current_context().call)
+        if result.status is RunStatus.WAITING:
+            raise SuspendedError
         if result.status is RunStatus.COMPLETED:
             return result.output
         if result.output is None:

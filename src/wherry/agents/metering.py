@@ -28,13 +28,13 @@ def usage_of(reply: ModelReply, input_tokens: int, output_tokens: int, seconds: 
     return Usage(1, told.input_tokens, told.cached_tokens, told.output_tokens, 0, seconds, price)
 
 
-_UNKNOWN_ENDINGS = frozenset({FailureKind.Timeout, FailureKind.ConnectionLost})
+UNKNOWN_ENDINGS = frozenset({FailureKind.Timeout, FailureKind.ConnectionLost})
 """Failures after which the server may have done, and charged, all of the work."""
 
 
 def end_failed(reservation: Reservation, error: BaseException, seconds: float, profile: ModelProfile) -> None:
     """End the reservation of a request that failed: refused ones took nothing but the request itself."""
-    if isinstance(error, ModelError) and error.kind not in _UNKNOWN_ENDINGS:
+    if isinstance(error, ModelError) and error.kind not in UNKNOWN_ENDINGS:
         reservation.settle(Usage(requests=1, seconds=seconds))
     else:
         free = pricing(profile)(1_000_000, 1_000_000) == 0

@@ -40,7 +40,7 @@ async def plan(run: Run) -> None:
     left = run.order.max_steps - run.step + 1
     await run.tell(Message("user", prompts.plan(first=run.step == 1, left=left)))
     try:
-        reply = await run.ask(with_tools=False)
+        reply = await run.ask(with_tools=False, aside="plan")
     except Refuse as refusal:
         run.warn(f"a hook refused the plan of step {run.step}: {refusal.message}")
         return

@@ -48,13 +48,17 @@ class _Reader:
                 self.code, self.called, self.calls = payload, None, []
             case EventType.TOOL_CALLED | EventType.AGENT_CALLED if self.code is not None:
                 self.called = payload
+            case EventType.TOOL_RETURNED if "ended" in payload:
+                pass  # with the run; it returns once more
             case EventType.TOOL_RETURNED if self.code is not None and self.called is not None:
                 self.calls.append(replace(_answer(self.store, payload), arguments=self.called["arguments"]))
                 self.called = None
+            case EventType.AGENT_RETURNED if "raised" in payload or payload["status"] == RunStatus.WAITING:
+                pass
             case EventType.AGENT_RETURNED if self.code is not None:
                 self.calls.append(RecordedCall(name=payload["name"], value=_of_agent(self.store, payload)))
                 self.called = None
-            case EventType.CODE_FINISHED if self.code is not None:
+            case EventType.CODE_FINISHED if self.code is not None and not payload.get("interrupted"):
                 self.finished.append(replace(self.snippet(payload.get("clock", {})), kind=payload["kind"]))
                 self.code = None
             case _:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wherry.messages import Usage
+
+if TYPE_CHECKING:
+    from wherry.policy.approvals import Approval
 
 
 class RunStatus(StrEnum):
@@ -47,6 +50,8 @@ class RunResult:
     steps: int
     reason: str = ""
     """Why it ended before it was done, in words: the limit that was reached, the steps that ran out."""
+    pending: Sequence[Approval] = ()
+    """What it waits for, if it does: `resume` goes on when that is decided."""
     warnings: Sequence[str] = ()
     files: Sequence[ResultFile] = ()
     """What a code agent's snippets left in the work folder, each file in its last state."""

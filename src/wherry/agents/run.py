@@ -15,7 +15,7 @@ from wherry.agents.toolbox import Toolbox
 from wherry.context import ContextBudget, ContextWindow
 from wherry.context.facts import Summarize
 from wherry.errors import WherryError
-from wherry.journal import EventType, RunJournal
+from wherry.journal import Event, EventType, RunJournal
 from wherry.messages import JSON, Message, ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.policy import Account, Limits
@@ -25,6 +25,8 @@ from wherry.tools import ToolContext
 
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
+    from wherry.agents.past import Past, PastCall
+    from wherry.policy.approvals import Approval
     from wherry.store import Store
 
 
@@ -71,6 +73,13 @@ class Order:
     """That of which the run is a turn."""
 
 
+class SuspendedError(WherryError):
+    """A call waits for a person's word, which is among the run's `pending`."""
+
+    def __init__(self) -> None:
+        super().__init__("the call waits for a person's word")
+
+
 @dataclass(slots=True)
 class Run:
     """One run under way."""
@@ -113,16 +122,45 @@ class Run:
     """None where nobody wants to see or change anything."""
     rewritten: bool = False
     """Whether a hook changed the messages of the last request."""
+    past: Sequence[Event] = ()
+    """The run's events from before it was resumed."""
+    resumed: Past | None = None
+    """The step in which the run was interrupted, until that is done; None in a run that never was."""
+    ran_code: bool = False
+    """Whether snippets ran in a sandbox that is gone."""
+    pending: list[Approval] = field(default_factory=list["Approval"])
+    """What waits for a person's word: the run ends as soon as the turn is over, and goes on there later."""
 
-    async def ask(self, *, with_tools: bool = True) -> ModelReply:
+    def unacted(self) -> ModelReply | None:
+        """The reply of a step that was interrupted, once: its acts are to be brought to their end.
+
+        Raises:
+            StoreError: it is not in the store.
+        """
+        if self.resumed is None:
+            return None
+        reply, self.resumed.reply = self.resumed.open_reply(self.store), None
+        if reply is None:
+            self.resumed = None
+        return reply
+
+    def past_call(self, call: str) -> PastCall | None:
+        """What is recorded of a call of the step that was interrupted."""
+        return None if self.resumed is None else self.resumed.calls.get(call)
+
+    async def ask(self, *, with_tools: bool = True, aside: str = "") -> ModelReply:
         """One question to the model; its reply is appended to the window and to the journal.
+
+        Args:
+            with_tools: whether the model is offered any.
+            aside: what is asked for, if the reply makes no step: a run that is resumed asks for it again.
 
         Raises:
             ContextBudgetError: the pinned parts do not fit; nothing was sent.
             ModelError: the server failed, and recovering from it did as well.
             LimitReached: the question would be one too many.
         """
-        return await ask(self, with_tools=with_tools)
+        return await ask(self, with_tools=with_tools, aside=aside)
 
     async def tell(self, message: Message) -> None:
         """Append what the model is to see next."""

@@ -4,63 +4,53 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
-from functools import partial
 from typing import Any, cast
 
 import anyio
 
-from wherry.agents import prompts
 from wherry.agents.active import cancellable, in_session
 from wherry.agents.agent import Agent
-from wherry.agents.briefing import Briefing
 from wherry.agents.hooks import RunHooks
-from wherry.agents.keeping import keep_for
-from wherry.agents.managed import delegate
-from wherry.agents.metering import check_prices
+from wherry.agents.opening import Frame, kept_content, open_run
+from wherry.agents.orders import TASK_CHARS, written_down
+from wherry.agents.past import Past
 from wherry.agents.result import RunResult, RunStatus
-from wherry.agents.run import Order, Run, Unopened
-from wherry.agents.summaries import summarizer
-from wherry.agents.toolbox import Toolbox
-from wherry.context import ContextWindow, Knowledge
+from wherry.agents.run import Order, Run
+from wherry.agents.spent import spent
 from wherry.context.offload import references
 from wherry.errors import LimitReached, StoreConflict, StoreError, WherryError
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
-from wherry.messages import JSON, Message, canonical, parse
+from wherry.messages import JSON, Message, canonical
 from wherry.models import Model, ModelProfile, Prepared
 from wherry.policy import Account
-from wherry.policy.taint import Taint
-from wherry.sandbox.values import describe
-from wherry.store import Store
-from wherry.tools import ToolContext, as_json, as_text, use_context
+from wherry.tools import as_json, as_text, use_context
 
 OUTPUT_CHARS = 100_000
 """An output up to this size stands in its event; a larger one is kept as an artifact."""
 
 
-@dataclass(slots=True)
-class _Frame:
-    """What a run has before it is open, and still has when opening it failed."""
-
-    agent: Agent
-    order: Order
-    journal: RunJournal
-    store: Store
-    parent: Run | None
-    account: Account
-    started: float = field(default_factory=time.monotonic)
-    run: Run | None = None
-    reason: str = ""
-    hooks: RunHooks | None = None
-
-
 async def execute(
-    agent: Agent, order: Order, *, subscribers: Sequence[Subscriber] = (), parent: Run | None = None
+    agent: Agent,
+    order: Order,
+    *,
+    subscribers: Sequence[Subscriber] = (),
+    parent: Run | None = None,
+    call: str = "",
+    past: Past | None = None,
 ) -> RunResult:
     """Run an agent to its end.
+
+    Args:
+        agent: who.
+        order: what it is asked.
+        subscribers: told of every event.
+        parent: the run that asks.
+        call: the name of its call, unique in its step.
+        past: what is recorded of the run, which is then gone on with.
 
     Raises:
         ConfigurationError: the order is none that this agent can take; nothing was recorded.
@@ -68,26 +58,52 @@ async def execute(
     """
     agent.check_order(order)
     with in_session(agent.store if parent is None else parent.store, order.session):
-        return await _execute(agent, order, subscribers, parent)
+        frame = await _framed(agent, order, subscribers, parent, call, past)
+        return await _execute(frame)
 
 
-async def _execute(agent: Agent, order: Order, subscribers: Sequence[Subscriber], parent: Run | None) -> RunResult:
-    model = parent.model if parent is not None and agent.model is None else agent.resolved_model()
-    if parent is None:
-        journal = Journal.start(agent.store, agent=agent.name or "agent", subscribers=subscribers)
-        frame = _Frame(agent, order, journal, agent.store, None, Account(order.limits, run_id=journal.run_id))
+async def _framed(
+    agent: Agent,
+    order: Order,
+    subscribers: Sequence[Subscriber],
+    parent: Run | None,
+    call: str,
+    past: Past | None,
+) -> Frame:
+    store = agent.store if parent is None else parent.store
+    if past is not None:
+        above = None if parent is None else parent.journal
+        journal = Journal.go_on(store, past.run_id, subscribers=subscribers, parent=above)
+        journal.record(EventType.RUN_RESUMED, step=past.step, after=past.status, max_steps=order.max_steps)
+        await journal.commit()  # whoever else goes on with it has lost now
+    elif parent is None:
+        journal = Journal.start(store, agent=agent.name or "agent", subscribers=subscribers)
     else:
-        journal = await _called(parent, agent, order)
-        account = Account(order.limits, run_id=journal.run_id, parent=parent.account)
-        frame = _Frame(agent, order, journal, parent.store, parent, account)
+        journal = await _called(parent, agent, order, call)
+    account = Account(order.limits, run_id=journal.run_id, parent=None if parent is None else parent.account)
+    frame = Frame(agent, order, journal, store, parent, account, past=past)
+    if past is None:
+        # Asked before the state is read: a save in between makes ours fail, never pass.
+        frame.revision = 0 if order.session is None else store.session_revision(order.session)
+    else:
+        used, charged = spent(store, past)
+        account.restore(used, charged, above=False)  # the accounts above have it already
+        frame.started -= past.seconds
+        frame.revision = (past.finished or past.started).get("session_revision", 0)
+    return frame
+
+
+async def _execute(frame: Frame) -> RunResult:
+    agent, order, journal, parent = frame.agent, frame.order, frame.journal, frame.parent
+    model = parent.model if parent is not None and agent.model is None else agent.resolved_model()
     if agent.hooks:
         frame.hooks = RunHooks(agent.hooks)
         frame.hooks.listen(journal)
     status, output = RunStatus.CANCELLED, None
     try:
-        with cancellable(journal.run_id, seconds=order.limits.seconds) as scope:
+        with cancellable(journal.run_id, seconds=frame.seconds_left) as scope:
             profile = await _prepared(frame, model)
-            frame.run = await _open(frame, model, profile)
+            frame.run = await open_run(frame, model, profile)
             with use_context(frame.run.context):
                 status, output = await agent.play(frame.run)
         if status is RunStatus.CANCELLED and anyio.current_time() >= scope.deadline:
@@ -108,18 +124,26 @@ async def _execute(agent: Agent, order: Order, subscribers: Sequence[Subscriber]
     return await _finish(frame, status, output, None)
 
 
-async def _called(parent: Run, agent: Agent, order: Order) -> RunJournal:
+async def _called(parent: Run, agent: Agent, order: Order, call: str) -> RunJournal:
     name = agent.name or "managed_agent"
     journal = parent.journal.child(name)
     parent.journal.record(
-        EventType.AGENT_CALLED, step=parent.step, name=name, run_id=journal.run_id, task=order.task[:2000]
+        EventType.AGENT_CALLED,
+        step=parent.step,
+        name=name,
+        call=call,
+        run_id=journal.run_id,
+        task=order.task[:TASK_CHARS],
     )
     await parent.journal.commit()  # what is about to happen is durable before it happens
     return journal
 
 
-async def _prepared(frame: _Frame, model: Model) -> ModelProfile:
+async def _prepared(frame: Frame, model: Model) -> ModelProfile:
     """The model's profile once it is ready. The run's start is recorded as soon as it can be said what it runs on."""
+    if frame.past is not None:
+        return await model.prepare() if isinstance(model, Prepared) else model.profile
+    frame.written = await written_down(frame.order, frame.journal, frame.store, code=frame.agent.tier is not None)
     early = not isinstance(model, Prepared) or (bool(model.profile.name) and model.profile.window is not None)
     if early:
         _record_start(frame, model.profile)
@@ -134,95 +158,7 @@ async def _prepared(frame: _Frame, model: Model) -> ModelProfile:
     return profile
 
 
-async def _open(frame: _Frame, model: Model, profile: ModelProfile) -> Run:
-    agent, order, journal, store = frame.agent, frame.order, frame.journal, frame.store
-    agent.check_model(profile)
-    check_prices(frame.account, _models(agent, model))
-    context = ToolContext(journal.run_id, agent.name or "agent", order.session, store)
-    run: Run
-    briefing = Briefing(order.task, store=store, profile=profile, budget=agent.context)
-    await briefing.prepare(agent.instructions)
-    toolbox = Toolbox(
-        agent,
-        prompt=lambda schemas, instructions: agent.prompt(schemas, profile, instructions),
-        brief=partial(_brief, briefing, order),
-        delegate=lambda managed: delegate(lambda: run, managed),
-        hidden=agent.hidden_tools(),
-        native=lambda schemas: agent.native(schemas, briefing.window),
-        control_tokens=profile.control_tokens,
-    )
-    toolbox.refresh()
-    warnings: list[str] = []
-
-    def record(type: EventType, /, **payload: Any) -> None:  # Any: JSON
-        if type == EventType.WARNING:
-            warnings.append(payload["message"])
-        journal.record(EventType(type), **payload)
-
-    for message in briefing.warnings:
-        record(EventType.WARNING, message=message, hint="the agent works without them")
-    # Asked before the state is read: a save in between makes ours fail, never pass.
-    revision = 0 if order.session is None else store.session_revision(order.session)
-    state = _state(store, order.session)
-    task = Message("user", order.task + _given(order, journal, store))
-    summarize = summarizer(agent.context, model, journal, frame.account)
-    if order.conversation is not None:
-        unopened = Unopened(profile, agent.context, toolbox.system, task, toolbox.native, summarize)
-        state = await order.conversation.state(unopened)
-    window = ContextWindow(
-        profile=profile,
-        budget=agent.context,
-        artifacts=store.artifacts,
-        run_id=journal.run_id,
-        record=record,
-        keep=journal.keep,
-        system=toolbox.system,
-        task=task,
-        state=state,
-        tools=toolbox.native,
-        summarize=summarize,
-    )
-    if agent.tier == "unsafe":
-        record(EventType.WARNING, message=UNSAFE, hint="leave `sandbox` out to have the jail of this machine")
-    run = Run(
-        agent,
-        order,
-        journal,
-        store,
-        model,
-        profile,
-        window,
-        toolbox,
-        agent.rules,
-        frame.account,
-        context,
-        Taint() if frame.parent is None else frame.parent.taint,
-        warnings=warnings,
-        session_revision=revision,
-        hooks=frame.hooks,
-    )
-    run.taint.restore(state)
-    return run
-
-
-def _brief(briefing: Briefing, order: Order, instructions: str | Knowledge | None) -> str:
-    """What the system prompt says besides the rules: the agent's instructions, and where it speaks."""
-    parts = (briefing.text(instructions), "" if order.conversation is None else order.conversation.setting(briefing.window))
-    return "\n\n".join(part for part in parts if part)
-
-
-def _models(agent: Agent, own: Model, above: Sequence[Agent] = ()) -> Iterator[Model]:
-    """Every model that a run of an agent may ask: its own, who writes summaries, its managed agents' own."""
-    yield own
-    if agent.context.summarizer is not None:
-        yield agent.context.summarizer
-    above = (*above, agent)
-    for managed in agent.team.values():
-        if managed not in above:
-            yield from _models(managed, own if managed.model is None else managed.resolved_model(), above)
-
-
-async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseException | None) -> RunResult:
+async def _finish(frame: Frame, status: RunStatus, output: Any, error: BaseException | None) -> RunResult:
     """Close what the run had open and record its end, even while it is being cancelled."""
     run, journal = frame.run, frame.journal
     reason = frame.reason or (run.reason if run else "")
@@ -235,6 +171,7 @@ async def _finish(frame: _Frame, status: RunStatus, output: Any, error: BaseExce
         usage=replace(frame.account.usage, seconds=time.monotonic() - frame.started),
         steps=run.step if run else 0,
         reason=reason,
+        pending=tuple(run.pending) if run and status is RunStatus.WAITING else (),
         warnings=tuple(run.warnings) if run else (),
         files=tuple(run.files.values()) if run else (),
     )
@@ -282,7 +219,7 @@ async def _leave_session(run: Run, result: RunResult) -> None:
         with suppress(StoreError):  # it only looks like an artifact's
             run.store.artifacts.link(ref, f"session/{run.order.session}")
     try:
-        run.store.save_session(run.order.session, state, expected=run.session_revision)
+        run.session_revision = run.store.save_session(run.order.session, state, expected=run.session_revision)
     except StoreConflict:
         run.warn(
             f"session {run.order.session!r} was gone on with by another process meanwhile; this run is no part of it",
@@ -290,17 +227,17 @@ async def _leave_session(run: Run, result: RunResult) -> None:
         )
 
 
-def _kept_output(frame: _Frame, output: Any) -> str | None:
+def _kept_output(frame: Frame, output: Any) -> str | None:
     """The reference of the artifact that holds an output which is too large for its event."""
     if len(as_text(output)) <= OUTPUT_CHARS:
         return None
     if isinstance(output, str):
-        return _kept(frame.store, frame.journal, output)
-    return _kept(frame.store, frame.journal, canonical(as_json(output)), media_type="application/json")
+        return kept_content(frame.store, frame.journal, output)
+    return kept_content(frame.store, frame.journal, canonical(as_json(output)), media_type="application/json")
 
 
-def _record_end(frame: _Frame, result: RunResult, ref: str | None, error: BaseException | None) -> None:
-    text = as_text(result.output)
+def _record_end(frame: Frame, result: RunResult, ref: str | None, error: BaseException | None) -> None:
+    text, run = as_text(result.output), frame.run
     usage = result.usage.to_json()
     frame.journal.record(
         EventType.RUN_FINISHED,
@@ -311,6 +248,7 @@ def _record_end(frame: _Frame, result: RunResult, ref: str | None, error: BaseEx
         usage=usage,
         steps=result.steps,
         error=None if error is None else _said(error),
+        **({} if run is None or run.order.session is None else {"session_revision": run.session_revision}),
     )
     parent = frame.parent
     if parent is not None:
@@ -322,20 +260,19 @@ def _record_end(frame: _Frame, result: RunResult, ref: str | None, error: BaseEx
             status=result.status,
             preview=text[:2000],
             usage=usage,
+            **({} if error is None else {"raised": True}),
+            **(run.taint.to_json() if run is not None else {}),
         )
 
 
-UNSAFE = "the code that the model writes runs without a sandbox: sandbox='unsafe'"
-
-
-def _record_start(frame: _Frame, profile: ModelProfile) -> None:
+def _record_start(frame: Frame, profile: ModelProfile) -> None:
     from wherry import __version__
 
     agent, order, journal = frame.agent, frame.order, frame.journal
 
     journal.record(
         EventType.RUN_STARTED,
-        task=order.task[:2000],
+        task=order.task[:TASK_CHARS],
         kind=agent.kind,
         model=profile.name,
         window=profile.window,
@@ -345,45 +282,13 @@ def _record_start(frame: _Frame, profile: ModelProfile) -> None:
         session=order.session,
         max_steps=order.max_steps,
         versions={"wherry": __version__, "python": platform.python_version()},
+        order=frame.written,
+        **({} if order.session is None else {"session_revision": frame.revision}),
     )
     journal.send()
 
 
-def _given(order: Order, journal: RunJournal, store: Store) -> str:
-    """What the task says of its inputs and files: names, types, sizes, the head of each."""
-    previews: dict[str, str] = {}
-    for name, value in order.inputs.items():
-        shape = describe(value)
-        if shape is not None:
-            previews[name] = shape
-            continue
-        text = as_text(value)
-        preview = f"{type(value).__name__}, {len(text):,} characters: {text[:200]}"
-        if len(text) > 200:
-            ref = _kept(store, journal, text)
-            preview += "..." if ref is None else f"... (whole: artifact {ref})"
-        previews[name] = preview
-    return prompts.attached(previews, [path.name for path in order.files])
-
-
-def _kept(store: Store, journal: RunJournal, content: str | bytes, *, media_type: str = "text/plain") -> str | None:
-    """The reference of a content that was too large to stand where it belongs; None where it cannot be stored."""
-    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-
-    def warn(message: str, hint: str) -> None:
-        journal.record(EventType.WARNING, message=message, hint=hint)
-
-    kept = keep_for(store, journal.run_id, data, media_type=media_type, warn=warn)
-    return None if kept is None else kept.ref
-
-
-def _state(store: Store, session: str | None) -> JSON:
-    """Where the conversation was left, if it goes on."""
-    state = store.load_session(session) if session is not None else None
-    return None if state is None else parse(state)
-
-
-def _explain(error: BaseException, frame: _Frame) -> None:
+def _explain(error: BaseException, frame: Frame) -> None:
     """Give an error that ends a run its id and what is known of the circumstances."""
     if not isinstance(error, WherryError):
         return

@@ -58,9 +58,20 @@ class Account:
         """Whether a limit in dollars holds here, the account's own or one above."""
         return any(account.limits.dollars is not None for account in self._from_root())
 
-    def restore(self, usage: Usage) -> None:
-        """Begin with what was spent earlier: by the same run, before it was interrupted."""
-        self._book(usage, usage)
+    def restore(self, usage: Usage, charged: Usage | None = None, *, above: bool = True) -> None:
+        """Begin with what was spent earlier: by the same run, before it was interrupted.
+
+        Args:
+            usage: What was really used, as far as it is known.
+            charged: What counts against the limits; None: the same.
+            above: Whether the accounts above take it in too; not, if they have.
+        """
+        charged = usage if charged is None else charged
+        if above:
+            self._book(usage, charged)
+        else:
+            self.usage += usage
+            self._charged += _priced(charged)
 
     def add(self, usage: Usage) -> None:
         """Book what was spent without asking: nothing could have been saved by refusing."""

@@ -29,8 +29,18 @@ class ToolContext:
     session: str | None
     store: Store
     """Where the run is kept: memo, artifacts."""
+    step: int = 0
+    """The step of the run in which the tool is called; 0 outside of a call."""
+    call: str = ""
+    """The call's own name, unique in its step."""
     egress: Sequence[Egress] = ()
     """The lists of hosts that a network tool keeps to, all of them; see `wherry.tools.check_egress`."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for a call however often it is made, after a crash too, and another one for every other call: give
+        it to the service that the tool asks, which can then tell a repetition."""
+        return f"{self.run_id}:{self.step}:{self.call}"
 
 
 _context: ContextVar[ToolContext] = ContextVar("wherry_tool_context")

@@ -1,0 +1,250 @@
+"""What a run's journal says of a run that is to go on: what it was asked, what was done, what was only begun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from wherry.agents.result import ResultFile, RunStatus
+from wherry.errors import StoreError
+from wherry.journal import Event, EventType, read_events
+from wherry.messages import Message
+from wherry.models import ModelReply
+from wherry.store import Store
+
+Payload: TypeAlias = Mapping[str, Any]  # Any: JSON, its keys depend on the event's type
+
+
+@dataclass(slots=True)
+class PastCall:
+    """A tool's or a managed agent's call of the step that was not finished."""
+
+    name: str
+    arguments: Any  # Any: JSON
+    run_id: str | None = None
+    """The run of the managed agent that was called."""
+    returned: Payload | None = None
+    """Payload of its `tool.returned`."""
+    times: int = 1
+    """How often it was begun."""
+    waiting: bool = False
+    """Whether it was never made: it waited for a person's word, or a limit stood before it."""
+
+    @property
+    def state(self) -> Literal["new", "done", "unknown", "agent"]:
+        """What is to be done about it: made for the first time, answered from the records, or found out."""
+        if self.run_id is not None:
+            return "agent"
+        if self.returned is not None:
+            return "done"
+        return "new" if self.waiting else "unknown"
+
+
+@dataclass(slots=True)
+class PastCode:
+    """The snippet of the step that was not finished."""
+
+    code: str
+    seed: str
+    finished: Payload | None = None
+    """Payload of its `code.finished`; None where it was interrupted."""
+
+
+@dataclass(slots=True)
+class Past:
+    """A run as its journal has it."""
+
+    run_id: str
+    events: list[Event] = field(default_factory=list[Event])
+    started: Payload = field(default_factory=dict[str, Any])
+    step: int = 0
+    """The last one whose reply is known; with none of it open it is done."""
+    reply: Payload | None = None
+    """Payload of the `model.replied` whose acts may not have come to their end."""
+    snapshot: Payload | None = None
+    """What the window held; None: it never made a request."""
+    told: list[str] = field(default_factory=list[str])
+    """What was appended to it since."""
+    calls: dict[str, PastCall] = field(default_factory=dict[str, PastCall])
+    """Of the open step, by call."""
+    code: PastCode | None = None
+    """Of the open step."""
+    ran_code: bool = False
+    """Whether any snippet was begun."""
+    finished: Payload | None = None
+    """Payload of `run.finished`; None where the process died."""
+    files: dict[str, ResultFile] = field(default_factory=dict[str, ResultFile])
+    warnings: list[str] = field(default_factory=list[str])
+    untrusted: list[str] = field(default_factory=list[str])
+    """Tools by which content from outside came in."""
+    seconds: float = 0.0
+    """That it was under way."""
+
+    @property
+    def status(self) -> RunStatus | None:
+        """How it ended; None where the process died."""
+        return None if self.finished is None else RunStatus(self.finished["status"])
+
+    def open_reply(self, store: Store) -> ModelReply | None:
+        """The reply whose acts may not have come to their end, as the model gave it.
+
+        Raises:
+            StoreError: It is not in the store.
+        """
+        if self.reply is None:
+            return None
+        message = Message.decode(store.message(self.reply.get("said") or self.reply["message"]))
+        return ModelReply(message.content, tool_calls=message.tool_calls, finish_reason=self.reply.get("finish_reason"))
+
+
+def read_past(store: Store, run_id: str) -> Past:
+    """All that a run's journal says of it: O(its records).
+
+    Raises:
+        RunNotFound: The store has no such run.
+        StoreError: Its records cannot be read, or are of a version that could not be gone on with.
+    """
+    reader = _Reader(Past(run_id))
+    for event in read_events(store, run_id):
+        reader.take(event)
+    past = reader.done()
+    if "order" not in past.started:
+        raise StoreError(
+            f"run {run_id!r} cannot be gone on with: its journal does not say all that it was asked",
+            hint="it was written by an earlier version, or its first record is missing: start it anew",
+            run_id=run_id,
+        )
+    return past
+
+
+class _Reader:
+    """Reads the events of a run in their order."""
+
+    def __init__(self, past: Past) -> None:
+        self._past = past
+        self._snapshot: Payload | None = None
+        self._told: list[str] = []
+        """The window as of the last request of any kind."""
+        self._at: tuple[Payload | None, list[str], int] = None, [], 0
+        """The window as of the last request that made a step: snapshot, and so many of what was told since."""
+        self._aside = False
+        """Whether the last request was for a plan or a last word: a run that is interrupted then asks again."""
+        self._began: float | None = None
+        self._last = 0.0
+        self._take: Mapping[EventType, Callable[[Payload], None]] = {
+            EventType.MODEL_REQUESTED: self._requested,
+            EventType.MODEL_REPLIED: self._replied,
+            EventType.TOOL_CALLED: self._called,
+            EventType.AGENT_CALLED: self._called,
+            EventType.TOOL_RETURNED: self._returned,
+            EventType.APPROVAL_REQUESTED: self._waits,
+            EventType.APPROVAL_DECIDED: self._decided,
+            EventType.CODE_STARTED: self._code_started,
+            EventType.CODE_FINISHED: self._code_finished,
+            EventType.WARNING: lambda payload: self._past.warnings.append(payload["message"]),
+        }
+
+    def take(self, event: Event) -> None:
+        past = self._past
+        past.events.append(event)
+        payload = event.payload
+        if "untrusted" in payload:
+            past.untrusted += payload["untrusted"]
+        match event.type:
+            case EventType.RUN_STARTED:
+                past.started = payload
+                self._began = event.time
+            case EventType.RUN_RESUMED:
+                self._pause()
+                past.finished, self._began = None, event.time
+                # What was asked for aside is asked for anew.
+                self._snapshot, self._told, self._aside = self._at[0], self._told_then(), False
+            case EventType.RUN_FINISHED:
+                past.finished = payload
+                self._last = event.time
+                self._pause()
+            case type_ if (take := self._take.get(type_)) is not None:
+                take(payload)
+            case _:
+                pass
+        self._last = event.time
+
+    def done(self) -> Past:
+        """All that was read."""
+        self._pause()
+        past = self._past
+        past.snapshot, past.told = self._at[0], self._told_then()
+        if past.reply is not None:
+            past.told.append(past.reply["message"])
+        return past
+
+    def _pause(self) -> None:
+        if self._began is not None:
+            self._past.seconds += max(0.0, self._last - self._began)
+            self._began = None
+
+    # -- the window
+
+    def _told_then(self) -> list[str]:
+        return self._at[1][: self._at[2]]
+
+    def _requested(self, payload: Payload) -> None:
+        past = self._past
+        snapshot: Payload | None = payload.get("snapshot")
+        if snapshot is None:
+            self._told += payload.get("told", payload["add"])
+        else:
+            self._snapshot, self._told = snapshot, []
+        self._aside = "aside" in payload
+        if self._aside:
+            return
+        self._at = self._snapshot, self._told, len(self._told)
+        past.step, past.reply, past.code = payload["step"] - 1, None, None
+        past.calls = {}
+
+    def _replied(self, payload: Payload) -> None:
+        if not self._aside:
+            self._past.step, self._past.reply = payload["step"], payload
+
+    # -- what was done
+
+    def _called(self, payload: Payload) -> None:
+        known = self._past.calls.get(payload["call"])
+        if known is not None:
+            known.times += 1
+            known.run_id = payload.get("run_id", known.run_id)
+            return
+        self._past.calls[payload["call"]] = PastCall(
+            payload["name"], payload.get("arguments"), run_id=payload.get("run_id")
+        )
+
+    def _returned(self, payload: Payload) -> None:
+        call = self._past.calls.get(payload["call"])
+        if call is None:
+            return
+        ended = payload.get("ended")  # by what no model can mend
+        call.waiting = ended == "limit"
+        # What a reader gave is made anew: the window can make it smaller without making it false.
+        call.returned = None if ended or payload.get("reader") else payload
+
+    def _waits(self, payload: Payload) -> None:
+        call = self._past.calls.get(payload.get("call", ""))
+        if call is not None and payload.get("kind") != "unknown":
+            call.waiting = True
+
+    def _decided(self, payload: Payload) -> None:
+        call = self._past.calls.get(payload.get("call", ""))
+        if call is not None and payload.get("kind") != "unknown":
+            call.waiting = not payload.get("approved")  # else it may have been made
+
+    def _code_started(self, payload: Payload) -> None:
+        past = self._past
+        past.code, past.ran_code = PastCode(payload["code"], payload["seed"]), True
+
+    def _code_finished(self, payload: Payload) -> None:
+        past = self._past
+        for file in payload.get("files", ()):
+            past.files[file["name"]] = ResultFile(**file)
+        if past.code is not None and not payload.get("interrupted"):
+            past.code.finished = payload
