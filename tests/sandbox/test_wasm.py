@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -90,6 +91,27 @@ async def test_files_are_bounded_and_come_out(session: Session) -> None:
     assert len(names) <= LIMITS.inodes
 
 
+@pytest.mark.parametrize(
+    "writing",
+    [
+        "f.write(bytes(size + 1))",
+        "for n in range(size // 4096): f.write(bytes(4096))\nf.write(b'x')",
+        "f.seek(size)\nf.write(b'x')",
+        "f.truncate(size + 1)",
+        "g = open('g', 'wb', buffering=0)\ng.write(bytes(size // 2))\nf.write(bytes(size // 2 + 1))",
+        "f.write(bytes(size))\nf.flush()\nos.remove('f')\nopen('g', 'wb', buffering=0).write(b'x')",
+    ],
+)
+async def test_what_is_written_is_bounded_before_the_file_is_closed(session: Session, writing: str) -> None:
+    opening = f"import os\nsize = {LIMITS.disk_bytes}\nf = open('f', 'wb', buffering=0)"
+    await value(session, opening)
+    ran = await session.run(writing, call_tool=answer)
+    assert "OSError" in ran.error, ran
+    fitting = "f.close()\nfor name in os.listdir(): os.remove(name)\nopen('f', 'wb', buffering=0).write(bytes(size))"
+    if "g = " not in writing and "remove" not in writing:  # else a second file is held open
+        assert await value(session, fitting) == LIMITS.disk_bytes
+
+
 async def test_what_was_removed_makes_room(session: Session) -> None:
     writing = "with open('x', 'wb') as file: file.write(bytes(900_000))"
     await value(session, f"import os\nfor n in range(50):\n    {writing}\n    os.remove('x')")
@@ -103,6 +125,20 @@ async def test_a_tool_that_takes_long_can_be_interrupted(session: Session) -> No
 
     ran = await session.run("kept = 1\necho()\necho()\necho()", call_tool=interrupting)
     assert ran.kind == "timeout"
+    assert await value(session, "kept, echo()[0]") == [1, "echo"]  # what was left of the interruption does not reach it
+
+
+async def test_an_interruption_is_told_when_the_snippet_next_waits(session: Session) -> None:
+    """Also when it comes while the snippet computes, or on the way to a call."""
+
+    async def interrupting(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if args == [0]:
+            asyncio.get_running_loop().call_soon(session.interrupt)  # behind the answer
+        return 1
+
+    for _ in range(20):
+        ran = await session.run("for n in range(99): echo(n)", call_tool=interrupting)
+        assert ran.kind == "timeout", ran
 
 
 async def test_output_of_c_code_breaks_no_frame(session: Session) -> None:

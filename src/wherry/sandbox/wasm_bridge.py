@@ -80,6 +80,7 @@ class Door:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._waiting = False
+        self._stop = ""
         for number in _REASONS:
             signal.signal(number, self._on_signal)
 
@@ -94,6 +95,9 @@ class Door:
 
     def _next(self) -> bytes:
         while True:
+            if self._stop:  # before a frame that came meanwhile: between two snippets it is read, and means nothing
+                reason, self._stop = self._stop, ""
+                raise _Stopped(reason)
             if len(self._buffer) >= _LENGTH.size:
                 end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]
                 if len(self._buffer) >= end:
@@ -101,17 +105,22 @@ class Door:
                     del self._buffer[:end]
                     return body
             self._waiting = True
-            self._poll.poll()
+            if not self._stop:  # asked only now: from here on a signal raises
+                self._poll.poll()
             self._waiting = False
+            if self._stop:
+                continue
             data = self._sock.recv(1 << 18)
             if not data:
                 os._exit(0)  # the host is gone
             self._buffer += data
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._waiting:  # only there can nothing be lost; a guest that computes hears nothing
+        reason = _REASONS[signal.Signals(number)]
+        if self._waiting:  # only there can nothing be lost
             self._waiting = False
-            raise _Stopped(_REASONS[signal.Signals(number)])
+            raise _Stopped(reason)
+        self._stop = reason  # a guest that computes hears nothing; it is told when it next waits
 
 
 def main(descriptor: int) -> NoReturn:
@@ -126,6 +135,7 @@ def main(descriptor: int) -> NoReturn:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     files: Any = importlib.import_module("wasm_files")  # Any: beside this script, not in the package it is part of
     work = files.WorkFiles(options.work, disk_bytes=options.disk_bytes, inodes=options.inodes)
+    files.bound_unwritten(work)
     _limit_processor(options.cpu_seconds)
     done = run(
         ["-c", _BOOT.format(stdout_bytes=options.stdout_bytes, modules=options.modules, work=WORK)],
