@@ -19,7 +19,7 @@ from wherry.policy import Limits
 from wherry.store import Store
 
 if TYPE_CHECKING:
-    from wherry.agents.agent import Agent
+    from wherry.agents.agent import Agent, Approvals
 
 _ENDED = frozenset({RunStatus.COMPLETED, RunStatus.MAX_STEPS, RunStatus.LIMIT})
 
@@ -28,6 +28,7 @@ async def resume(
     agent: Agent,
     run_id: str,
     *,
+    approvals: Approvals | None = None,
     limits: Limits | None = None,
     max_steps: int | None = None,
     subscribers: Sequence[Subscriber] = (),
