@@ -138,3 +138,80 @@ def counted(messages: Sequence[Dict], tools: Sequence[Dict] = ()) -> int:
         for tool in tools
     ]
     return exact(read, schemas)
+
+
+def as_anthropic(messages: Sequence[Dict]) -> tuple[str | None, list[dict[str, Any]]]:
+    """The same conversation as Anthropic's API has it: the system prompt apart, results in the user's messages."""
+    system: str | None = None
+    out: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    """Of the last message, while it is made of results."""
+    for raw in messages:
+        if raw["role"] == "system":
+            system = raw["content"]
+        elif raw["role"] == "tool":
+            block = {"type": "tool_result", "tool_use_id": raw["tool_call_id"], "content": raw["content"]}
+            if not results:
+                out.append({"role": "user", "content": results})
+            results.append(block)
+            continue
+        elif raw.get("tool_calls"):
+            blocks: list[dict[str, Any]] = [{"type": "text", "text": raw["content"]}] if raw["content"] else []
+            for call in raw["tool_calls"]:
+                arguments = json.loads(call["function"]["arguments"])
+                blocks.append(
+                    {"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": arguments}
+                )
+            out.append({"role": "assistant", "content": blocks})
+        elif raw["role"] == "user" and results:
+            results.append({"type": "text", "text": raw["content"]})
+        else:
+            out.append({"role": raw["role"], "content": raw["content"]})
+        results = []
+    return system, out
+
+
+def anthropic_faults(messages: Sequence[Dict]) -> list[str]:
+    """What Anthropic's API would refuse, in words."""
+    found: list[str] = []
+    waiting: set[str] = set()
+    before = "assistant"
+    for index, raw in enumerate(messages):
+        if raw["role"] == before:
+            found.append(f"{index}: {before} again")
+        before = raw["role"]
+        blocks = _blocks(raw)
+        kinds = [block["type"] for block in blocks]
+        if not blocks or any(not block["text"].strip() for block in blocks if block["type"] == "text"):
+            found.append(f"{index}: empty")
+        if kinds != sorted(kinds, key=lambda kind: kind != "tool_result"):
+            found.append(f"{index}: results do not come first")
+        results = {block["tool_use_id"] for block in blocks if block["type"] == "tool_result"}
+        if results != waiting:
+            found.append(f"{index}: results of {sorted(results)} for {sorted(waiting)}")
+        waiting = {block["id"] for block in blocks if block["type"] == "tool_use"}
+    return [*found, *(["the end: open calls"] if waiting else [])]
+
+
+def from_anthropic(system: str | None, messages: Sequence[Dict]) -> list[dict[str, Any]]:
+    """As OpenAI has them, to be counted."""
+    out: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
+    for raw in messages:
+        blocks = _blocks(raw)
+        for block in blocks:
+            if block["type"] == "tool_result":
+                out.append({"role": "tool", "tool_call_id": block["tool_use_id"], "content": block["content"]})
+        text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
+        calls = [
+            {"id": block["id"], "function": {"name": block["name"], "arguments": json.dumps(block["input"])}}
+            for block in blocks
+            if block["type"] == "tool_use"
+        ]
+        if text or calls:
+            out.append({"role": raw["role"], "content": text, **({"tool_calls": calls} if calls else {})})
+    return out
+
+
+def _blocks(raw: Dict) -> list[dict[str, Any]]:
+    content: Any = raw["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content

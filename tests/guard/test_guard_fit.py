@@ -6,7 +6,15 @@ import copy
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.guard.dict_conversations import conversation, counted, faults, split_groups
+from tests.guard.dict_conversations import (
+    anthropic_faults,
+    as_anthropic,
+    conversation,
+    counted,
+    faults,
+    from_anthropic,
+    split_groups,
+)
 
 from wherry.guard import fit
 
@@ -41,7 +49,7 @@ def test_every_invariant_holds(seed: int, window: int, tools: bool) -> None:
         assert fitted.messages[0]["role"] == "system"
     latest = [raw for raw in messages if raw["role"] == "user"][-1]
     kept = [raw for raw in fitted.messages if raw["role"] == "user"]
-    if counted([latest]) < window // 5:
+    if counted([latest]) < window // 10:
         assert any(str(raw["content"]).endswith(latest["content"]) for raw in kept)
     assert fit(fitted.messages, budget=window, tools=offered, counter="qwen").messages == fitted.messages
 
@@ -71,3 +79,20 @@ def test_what_fits_is_the_same_objects(seed: int) -> None:
         assert all(new is old for new, old in zip(fitted.messages, messages, strict=True))
         assert fitted.changes == ()
     assert all(raw["x-own"] == seed for raw in fitted.messages)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), WINDOWS)
+def test_every_invariant_holds_for_anthropic(seed: int, window: int) -> None:
+    system, messages = as_anthropic(conversation(seed))
+    before = copy.deepcopy(messages)
+
+    fitted = fit(messages, budget=window, counter="qwen", system=system, style="anthropic")
+
+    assert messages == before
+    assert anthropic_faults(fitted.messages) == []
+    assert counted(from_anthropic(fitted.system, fitted.messages)) <= fitted.tokens
+    assert fitted.tokens + fitted.max_output <= window
+    again = fit(fitted.messages, budget=window, counter="qwen", system=fitted.system, style="anthropic")
+    assert again.messages == fitted.messages
+    assert not again.changed

@@ -7,6 +7,7 @@ once and by much, so that the next compactions can append again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -30,6 +31,22 @@ _SMALLEST_LINE = 8
 """Tokens: for less room no line is tried."""
 _LEAST_MERGED = 64
 """Tokens: for less room no model is asked to merge."""
+
+
+_LEFT_OUT = re.compile(r"\[(\d{1,9}) more lines left out\]")
+
+
+def read_summary(message: Message) -> JSON:
+    """What a message that `Summary` wrote says, to go on with it; None for any other message."""
+    text = message.content
+    if message.role != "user" or not text.startswith(_OPENING) or not text.endswith(_CLOSING):
+        return None
+    lines = text.removesuffix(_CLOSING).strip().split("\n")[2:]
+    left_out = _LEFT_OUT.fullmatch(lines[-1]) if lines else None
+    kept = lines[:-1] if left_out else lines
+    if not all(line.startswith("- ") for line in kept):
+        return None
+    return {"left_out": int(left_out[1]) if left_out else 0, "lines": [[line, None] for line in kept]}
 
 
 class Summary:

@@ -8,7 +8,9 @@ from typing import Literal
 
 from wherry.context import TokenCounter
 from wherry.context.groups import Group, unfinished, well_formed
+from wherry.context.summary import read_summary
 from wherry.guard.folding import Folding, Held
+from wherry.guard.openai_messages import read_content
 from wherry.guard.pieces import Count, Dialect, Dict, Part, Piece
 from wherry.messages import Message
 
@@ -17,6 +19,8 @@ Kind = Literal["repaired", "joined", "shortened", "folded"]
 UNDERSTOOD = Message("assistant", "Understood.")
 """Stands between two user's messages of which neither is to be changed."""
 LEFT_OUT = Message("user", "[earlier messages are left out]")
+_FIRST = 4
+"""Messages among which a summary of an earlier `fit` is looked for."""
 _SYSTEM_NOTE = "[system]\n"
 
 
@@ -40,9 +44,9 @@ class Conversation:
         dialect: How its dicts are written.
         counter: Measures.
         count: What a part of a dict takes.
-        folding: Makes it smaller.
         strict: Whether it is put so that the strictest servers take it: one system message, at the beginning, then a
             user's; no two of one role in a row.
+        system: A system prompt that is no message: text, or blocks of it.
     """
 
     def __init__(
@@ -51,13 +55,12 @@ class Conversation:
         counter: TokenCounter,
         count: Count,
         *,
-        folding: Folding,
         strict: bool,
+        system: object = None,
     ) -> None:
         self.dialect = dialect
         self._counter = counter
         self._count = count
-        self._folding = folding
         self._strict = strict
         self._held = Held()
         self._newest: Group | None = None
@@ -67,6 +70,22 @@ class Conversation:
         """Messages taken in."""
         self.folded = 0
         self._changes: dict[tuple[Kind, str], int] = {}
+        self._apart = None if not system else self._system_apart(system)
+
+    def _system_apart(self, system: object) -> Piece:
+        text = read_content(system)[0]
+        part = Part(Message("system", text), {"role": "system", "content": system})
+        piece = self._piece(part, part.raw, spoken=False)
+        self._held.system.append(piece)
+        self._raw += piece.tokens
+        return piece
+
+    def system(self, given: object) -> tuple[object, int]:
+        """The system prompt that is no message, as it is to be sent, and what it takes."""
+        piece = self._apart
+        if piece is None:
+            return given, 0
+        return (piece.message.content if piece.changed else given), piece.tokens
 
     # -- what goes in --------------------------------------------------------------------------------------------------
 
@@ -77,11 +96,16 @@ class Conversation:
         for what in mended:
             self._note("repaired", what)
         for part in parts:
-            self._take(self._piece(part, raw, spoken=part.message.role == "user"))
+            piece = self._piece(part, raw, spoken=part.message.role == "user")
+            piece.index = self.taken - 1
+            self._take(piece)
 
     def _piece(self, part: Part, source: Dict, *, spoken: bool) -> Piece:
         tokens = self._count(part)
-        return Piece(part.message, tokens, "", raw=part.raw, source=source, read=part.message, spoken=spoken)
+        stays = sum(map(self._counter.text, part.stays))
+        piece = Piece(part.message, tokens, "", raw=part.raw, source=source, read=part.message, spoken=spoken)
+        piece.stays, piece.of = stays, part.of
+        return piece
 
     def _take(self, piece: Piece) -> None:
         if piece.message.role == "system":
@@ -92,6 +116,8 @@ class Conversation:
                 self._note("repaired", "a system message that is not the first is a user's")
                 message = replace(piece.message, role="user", content=_SYSTEM_NOTE + piece.message.content, name=None)
                 piece = self._made(message)
+        if self._is_own(piece):
+            return
         if piece.message.role == "tool" and piece.message.tool_call_id is None:
             piece = self._answering(piece)
         for message in well_formed(piece.message, self._newest):
@@ -101,6 +127,23 @@ class Conversation:
                 stray = message.role == "user"
                 self._note("repaired", "a result without its call is a user's" if stray else "a call has no result")
                 self._add(self._made(message))
+
+    def _is_own(self, piece: Piece) -> bool:
+        """Whether a message is what an earlier `fit` put in: a summary is gone on with, what stands around it is not
+        part of the conversation.
+        """
+        body, held = self._held.body, self._held
+        if held.summary is not None:
+            return self._strict and body[-1] is held.summary and piece.message == UNDERSTOOD
+        state = read_summary(piece.message) if len(body) <= _FIRST else None
+        if state is None:
+            return False
+        if self._strict and body and body[-1].message == UNDERSTOOD:
+            self._raw -= body.pop().tokens
+        piece.spoken = False
+        held.summary, held.state = piece, state
+        self._add(piece)
+        return True
 
     def _answering(self, piece: Piece) -> Piece:
         """A result that does not say of which call it is: of the first that has none."""
@@ -114,7 +157,7 @@ class Conversation:
         return Piece(message, self._counter.message(message), "")
 
     def _add_system(self, piece: Piece) -> None:
-        if self._strict and self._held.system:
+        if self._strict and self._held.system and self._held.system[-1] is not self._apart:
             self._raw -= self._held.system[-1].tokens
             piece = self._joined([self._held.system.pop(), piece])
         self._held.system.append(piece)
@@ -163,7 +206,8 @@ class Conversation:
 
     def dicts(self) -> list[tuple[Dict, Sequence[Piece]]]:
         """The messages to be sent, each with what it is made of."""
-        return self.dialect.write([*self._held.system, *self._sequence()])
+        first = [piece for piece in self._held.system if piece is not self._apart]
+        return self.dialect.write([*first, *self._sequence()])
 
     def _frame(self) -> list[Message]:
         """What `_sequence` may put in."""
@@ -202,7 +246,7 @@ class Conversation:
 
     # -- making room ---------------------------------------------------------------------------------------------------
 
-    async def fold(self, room: int, tools: int) -> None:
+    async def fold(self, folding: Folding, *, room: int, tools: int) -> None:
         """Make it fit: previews of what is large, then whole turns into the summary.
 
         Raises:
@@ -213,7 +257,7 @@ class Conversation:
             self._add(self._made(message))
         frame = self._counter.message(LEFT_OUT) + 2 * self._counter.message(UNDERSTOOD) if self._strict else 0
         try:
-            done = await self._folding.fold(self._held, room=room, tools=tools, frame=frame)
+            done = await folding.fold(self._held, room=room, tools=tools, frame=frame)
         finally:
             self._raw = sum(piece.tokens for piece in (*self._held.system, *self._held.body))
         self.folded += done.folded

@@ -6,22 +6,25 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from wherry.context import DEFAULT_WINDOW, ContextBudget, TokenCounter
+from wherry.context.facts import FactWriter
 from wherry.errors import ConfigurationError
+from wherry.guard.anthropic_messages import BLOCKS, AnthropicMessages
 from wherry.guard.conversation import Change, Conversation
 from wherry.guard.folding import Folding
 from wherry.guard.openai_messages import OpenAIMessages
-from wherry.guard.pieces import Dict, Part, Piece, key_of
+from wherry.guard.pieces import Dialect, Dict, Part, Piece, as_dict, key_of
 from wherry.messages import ToolSchema
-from wherry.models.protocol import ModelProfile
+from wherry.models.protocol import ModelProfile, Prepared
 from wherry.store.protocol import Artifacts
 
 _USUAL_RESERVE = 1_024
 _MOST_COUNTS, _MOST_CONVERSATIONS = 16_384, 16
-_TRIES = 4
-"""Joined texts may take a token more than their parts: then it is folded once more, to less."""
+
+Style = Literal["auto", "openai", "anthropic"]
+CounterLike = TokenCounter | ModelProfile | str | Callable[[str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +41,17 @@ class Fitted:
     changed: bool
     """Whether anything is other than it came in."""
     changes: tuple[Change, ...]
-    """What was done to the conversation, now and in earlier calls on it."""
-
-
-CounterLike = TokenCounter | ModelProfile | str | Callable[[str], int]
+    """What was done to the conversation, now and in earlier calls on it; empty where it came back as it was."""
+    system: Any = None  # Any: text or blocks, as it was given
+    """The system prompt, where it was given apart from the messages."""
 
 
 class Fitter:
     """Fits the conversations of a program, again and again.
 
     It remembers what it counted, and the conversations that it fitted last. One that goes on where it was is taken up
-    there: a call costs O(new messages + window), and between two foldings each answer begins with the one before, so
-    that a prompt cache stays warm.
+    there: only its new messages are read and counted, and between two foldings each answer begins with the one before,
+    so that a prompt cache stays warm.
 
     Not safe for concurrent use by threads; `afit` may run concurrently in one event loop.
 
@@ -93,10 +95,26 @@ class Fitter:
             artifacts=artifacts,
             run_id=run_id,
         )
+        self._writing = Folding(
+            self.counter,
+            budget=self.budget,
+            control_tokens=profile.control_tokens,
+            artifacts=artifacts,
+            run_id=run_id,
+            writer=self._writer,
+        )
         self._counts: OrderedDict[bytes, int] = OrderedDict()
         self._conversations: OrderedDict[bytes, Conversation] = OrderedDict()
 
-    def fit(self, messages: Sequence[Dict], *, tools: Sequence[Dict | ToolSchema] | None = None) -> Fitted:
+    def fit(
+        self,
+        messages: Sequence[Dict],
+        *,
+        tools: Sequence[Dict | ToolSchema] | None = None,
+        system: object = None,
+        style: Style = "auto",
+        max_output: int | None = None,
+    ) -> Fitted:
         """The conversation in a form that fits.
 
         * tokens + margin + max_output <= window, or `ContextBudgetError`.
@@ -105,68 +123,129 @@ class Fitter:
         * Every call has its result and every result its call; calls that were made together stay together.
         * It is the same again for what it gave.
 
+        Args:
+            messages: As OpenAI's chat completions or Anthropic's messages have them. Never changed.
+            tools: What the request offers, as either of them has it: their schemas take room, too.
+            system: The system prompt where it is no message, as Anthropic has it.
+            style: Whose messages they are; `"auto"`: seen from their blocks.
+            max_output: What this request asks for as most tokens of the reply: kept free in place of the budget's
+                reserve, up to half of the window.
+
         Raises:
             ContextBudgetError: What cannot be made smaller does not fit: the tools' schemas, mostly. It has a table.
         """
-        waiting = self.afit(messages, tools=tools)
+        waiting = self._fit(messages, tools, system, style, self._reserve(max_output), self._folding)
         try:
             waiting.send(None)
         except StopIteration as done:
             return cast("Fitted", done.value)
         waiting.close()
-        raise RuntimeError("a summary by a model takes `await afit(...)`")
+        raise RuntimeError("an extract waits for nothing")
 
-    async def afit(self, messages: Sequence[Dict], *, tools: Sequence[Dict | ToolSchema] | None = None) -> Fitted:
-        """`fit`, with summaries by the budget's `summarizer`."""
-        schemas = self._tools(tools or ())
-        chain = _chain(messages)
-        conversation = self._taken_up(chain)
+    async def afit(
+        self,
+        messages: Sequence[Dict],
+        *,
+        tools: Sequence[Dict | ToolSchema] | None = None,
+        system: object = None,
+        style: Style = "auto",
+        max_output: int | None = None,
+    ) -> Fitted:
+        """`fit`, with summaries by the budget's `summarizer`, if it names one."""
+        return await self._fit(messages, tools, system, style, self._reserve(max_output), self._writing)
+
+    async def _fit(
+        self,
+        messages: Sequence[Dict],
+        tools: Sequence[Dict | ToolSchema] | None,
+        system: object,
+        style: Style,
+        reserve: int,
+        folding: Folding,
+    ) -> Fitted:
+        dialect = _dialect(messages, system, style)
+        chain = _chain(messages, dialect.name.encode() + (key_of(system) if system else b""))
+        conversation = self._taken_up(chain) or Conversation(
+            dialect, self.counter, self._count, strict=self._strict, system=system
+        )
         for raw in messages[conversation.taken :]:
             conversation.append(raw)
-        fitted = await self._fitted(conversation, messages, schemas)
+        schemas = self._tools(tools or ())
+        fitted = await self._fitted(conversation, messages, system, tools=schemas, reserve=reserve, folding=folding)
         self._conversations[chain[-1]] = conversation
         if len(self._conversations) > _MOST_CONVERSATIONS:
             self._conversations.popitem(last=False)
         return fitted
 
-    def _taken_up(self, chain: Sequence[bytes]) -> Conversation:
+    def _taken_up(self, chain: Sequence[bytes]) -> Conversation | None:
         """The conversation that these messages begin with. It is nobody else's while it is worked on."""
         for digest in reversed(chain):
             found = self._conversations.pop(digest, None)
             if found is not None:
                 return found
-        return Conversation(OpenAIMessages(), self.counter, self._count, folding=self._folding, strict=self._strict)
+        return None
 
-    async def _fitted(self, conversation: Conversation, given: Sequence[Dict], tools: int) -> Fitted:
-        room = limit = self.window - self.max_output
+    async def _fitted(
+        self,
+        conversation: Conversation,
+        given: Sequence[Dict],
+        system: object,
+        *,
+        tools: int,
+        reserve: int,
+        folding: Folding,
+    ) -> Fitted:
+        room = limit = self.window - reserve
         while True:
             if not conversation.fits(limit, tools):
-                await conversation.fold(limit, tools)
+                await conversation.fold(folding, room=limit, tools=tools)
             written = conversation.dicts()
-            tokens = self.counter.scaled(self.counter.request + tools + sum(map(self._written, written)))
+            prompt, apart = conversation.system(system)
+            counts = [self._written(raw, pieces, conversation.dialect) for raw, pieces in written]
+            tokens = self.counter.scaled(self.counter.request + tools + apart + sum(counts))
             over = tokens + self.counter.margin(tokens) - room
             if over <= 0:
                 break
-            limit -= over + 8
-        messages = [cast("dict[str, Any]", raw) for raw, _ in written]
-        same = len(messages) == len(given) and all(new is old for new, old in zip(messages, given, strict=True))
+            limit -= over + 8  # joined texts may take some tokens more than their parts
+        messages = [cast("dict[str, Any]", _as_given(raw, pieces, given)) for raw, pieces in written]
+        same = len(messages) == len(given) and prompt is system
+        same = same and all(new is old or new == old for new, old in zip(messages, given, strict=True))
+        if same:
+            messages = cast("list[dict[str, Any]]", list(given))
         changes = () if same else conversation.changes
-        return Fitted(messages, tokens, self.max_output, self.window, not same, changes)
+        return Fitted(messages, tokens, reserve, self.window, not same, changes, prompt)
+
+    def _reserve(self, asked: int | None) -> int:
+        return self.max_output if asked is None else min(max(asked, 1), max(self.max_output, self.window // 2))
+
+    def report(self, fitted: Fitted, reported: int) -> None:
+        """Learn from what a server says that a request took: what is sent next is counted with the largest ratio."""
+        self.counter.report(fitted.tokens, reported)
+
+    def _writer(self, task: str) -> FactWriter | None:
+        model = self.budget.summarizer
+        if model is None:
+            return None
+
+        async def ready() -> tuple[ModelProfile, int]:
+            profile = await model.prepare() if isinstance(model, Prepared) else model.profile
+            return profile, profile.window or DEFAULT_WINDOW
+
+        return FactWriter(model.complete, ready=ready, task=task)
 
     # -- counting ------------------------------------------------------------------------------------------------------
 
-    def _written(self, written: tuple[Dict, Sequence[Piece]]) -> int:
-        raw, pieces = written
+    def _written(self, raw: Dict, pieces: Sequence[Piece], dialect: Dialect) -> int:
         if all(piece.raw is not None and not piece.changed for piece in pieces):
             return sum(piece.tokens for piece in pieces)
-        return sum(self._count(part) for part in OpenAIMessages().parts(raw)[0])
+        return sum(self._count(part) for part in dialect.parts(raw)[0])
 
     def _count(self, part: Part) -> int:
         key = key_of(part.raw)
         tokens = self._counts.get(key)
         if tokens is None:
             tokens = self.counter.message(part.message) + part.more
-            tokens += sum(self.counter.text(text) + 4 for text in part.unknown)
+            tokens += sum(self.counter.text(text) + 4 for text in (*part.unknown, *part.stays))
             self._counts[key] = tokens
             if len(self._counts) > _MOST_COUNTS:
                 self._counts.popitem(last=False)
@@ -177,7 +256,12 @@ class Fitter:
     def _tools(self, tools: Sequence[Dict | ToolSchema]) -> int:
         if not tools:
             return 0
-        return self.counter.tools([tool if isinstance(tool, ToolSchema) else _schema(tool) for tool in tools])
+        key = key_of([tool if isinstance(tool, Mapping) else tool.to_json() for tool in tools])
+        tokens = self._counts.get(key)
+        if tokens is None:
+            schemas = [tool if isinstance(tool, ToolSchema) else _schema(tool) for tool in tools]
+            tokens = self._counts[key] = self.counter.tools(schemas)
+        return tokens
 
 
 def fit(
@@ -187,9 +271,30 @@ def fit(
     tools: Sequence[Dict | ToolSchema] | None = None,
     counter: CounterLike | None = None,
     strict: bool = True,
+    system: object = None,
+    style: Style = "auto",
 ) -> Fitted:
     """A conversation in a form that fits: see `Fitter.fit`. A program that asks again and again keeps a `Fitter`."""
-    return Fitter(budget, counter, strict=strict).fit(messages, tools=tools)
+    return Fitter(budget, counter, strict=strict).fit(messages, tools=tools, system=system, style=style)
+
+
+def _as_given(raw: Dict, pieces: Sequence[Piece], given: Sequence[Dict]) -> Dict:
+    """The very object of this call, where a dict is one that was given: an earlier call may have had an equal one."""
+    index = pieces[0].index
+    return given[index] if raw is pieces[0].source and index >= 0 else raw
+
+
+def _dialect(messages: Sequence[Dict], system: object, style: Style) -> Dialect:
+    if style == "anthropic" or (style == "auto" and (system is not None or any(map(_is_anthropic, messages)))):
+        return AnthropicMessages()
+    return OpenAIMessages()
+
+
+def _is_anthropic(raw: Dict) -> bool:
+    content = raw.get("content")
+    if not isinstance(content, list):
+        return False
+    return any(as_dict(block).get("type") in BLOCKS for block in cast("list[object]", content))
 
 
 def _profile(counter: CounterLike | None) -> ModelProfile:
@@ -200,9 +305,9 @@ def _profile(counter: CounterLike | None) -> ModelProfile:
     return ModelProfile("", max_output=_USUAL_RESERVE, counter=counter)
 
 
-def _chain(messages: Sequence[Dict]) -> list[bytes]:
+def _chain(messages: Sequence[Dict], seed: bytes) -> list[bytes]:
     """For each beginning of the conversation, a digest of all of it."""
-    chain = [b""]
+    chain = [seed]
     for raw in messages:
         chain.append(blake2b(chain[-1] + key_of(raw), digest_size=16).digest())
     return chain

@@ -140,7 +140,9 @@ class Folding:
     def _shrink(self, piece: Piece, cap: int) -> None:
         if self._cost([piece]) <= cap:
             return
-        message, tokens = self._door.shrink(piece.message, max(cap, 1), admitted=piece.message is not piece.read)
+        cap = max(cap - piece.stays, 1)
+        message, tokens = self._door.shrink(piece.message, cap, admitted=piece.message is not piece.read)
+        tokens += piece.stays
         if tokens < piece.tokens:
             piece.message, piece.tokens = message, tokens
 

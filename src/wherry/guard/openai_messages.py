@@ -16,9 +16,10 @@ _ROLES = {
     "function": "tool",
 }  # fmt: skip
 _READ = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "function_call"})
+_CALLS = frozenset({"tool_calls", "function_call"})
 _UNSEEN = frozenset({"cache_control", "id", "type", "object", "created", "model", "annotations", "status", "index"})
 """Keys that no server puts into its prompt."""
-_SMALL = 200
+SMALL = 200
 """Characters of a field that is kept where a message is made shorter: names, ids, flags."""
 _AUDIO_BYTES_A_TOKEN, _FILE_BYTES_A_TOKEN = 400, 4
 """A tenth of a second of speech at 32 kbit/s is a token (OpenAI); files are text at worst."""
@@ -38,11 +39,18 @@ class OpenAIMessages:
         if role is None:
             role = fixed["role"] = "user"
             mended.append(f"role {given!r} is none that a server knows")
+        for key in ("tool_calls", "function_call"):
+            if key in raw and raw[key] is None:  # refused by OpenAI's own servers
+                fixed[key] = None
+                mended.append(f"{key} is null")
         content = raw.get("content")
         text, images, unknown, more = read_content(content)
         calls, fixed_calls = (), None
         if role == "assistant":
             calls, fixed_calls = _calls(raw, mended)
+        elif raw.get("tool_calls"):
+            fixed["tool_calls"] = None
+            mended.append("calls that no assistant made")
         fixed.update(fixed_calls or {})
         if content is not None and not isinstance(content, str | list):
             fixed["content"] = text
@@ -63,8 +71,8 @@ class OpenAIMessages:
             name=name if isinstance(name, str) else None,
             images=images,
         )
-        unknown += [_text(value) for key, value in raw.items() if value and key not in _READ and key not in _UNSEEN]
-        written = {key: value for key, value in {**raw, **fixed}.items() if key != "tool_calls" or value is not None}
+        unknown += [json_text(value) for key, value in raw.items() if value and key not in _READ and key not in _UNSEEN]
+        written = {key: value for key, value in {**raw, **fixed}.items() if value is not None or key not in _CALLS}
         return (Part(message, written if mended else raw, tuple(unknown), more),), mended
 
     def join(self, pieces: Sequence[Piece]) -> Dict:
@@ -87,7 +95,7 @@ def joined_dicts(dicts: Sequence[Dict]) -> dict[str, Any]:
     if all(content is None or isinstance(content, str) for content in contents):
         out["content"] = "\n\n".join(cast("str", content) for content in contents if content)
     else:
-        out["content"] = [part for content in contents for part in _as_parts(content)]
+        out["content"] = [part for content in contents for part in as_parts(content)]
     return out
 
 
@@ -96,10 +104,11 @@ def _by(name: object, content: object) -> object:
         return content
     if isinstance(content, str):
         return f"{name}: {content}"
-    return [{"type": "text", "text": f"{name}:"}, *_as_parts(content)]
+    return [{"type": "text", "text": f"{name}:"}, *as_parts(content)]
 
 
-def _as_parts(content: object) -> list[Any]:
+def as_parts(content: object) -> list[Any]:
+    """Content as a list of parts."""
     if isinstance(content, list):
         return cast("list[Any]", content)
     return [{"type": "text", "text": content}] if content else []
@@ -115,7 +124,7 @@ def read_content(content: object) -> tuple[str, list[Image], list[str], int]:
     if isinstance(content, str):
         return content, [], [], 0
     if not isinstance(content, list | tuple):
-        return _text(content), [], [], 0
+        return json_text(content), [], [], 0
     texts: list[str] = []
     images: list[Image] = []
     unknown: list[str] = []
@@ -124,7 +133,7 @@ def read_content(content: object) -> tuple[str, list[Image], list[str], int]:
         if isinstance(part, str):
             texts.append(part)
         elif not isinstance(part, Mapping):
-            unknown.append(_text(part))
+            unknown.append(json_text(part))
         else:
             more += _read_part(cast("Dict", part), texts, images, unknown)
     return "\n".join(texts), images, unknown, more
@@ -151,7 +160,7 @@ def _read_part(part: Dict, texts: list[str], images: list[Image], unknown: list[
             images.append(Image("file", data=b""))
             return data // _FILE_BYTES_A_TOKEN
         case _:
-            unknown.append(_text(part))
+            unknown.append(json_text(part))
     return 0
 
 
@@ -246,7 +255,8 @@ def _arguments(text: str) -> dict[str, Any]:
     return cast("dict[str, Any]", json.loads(text))
 
 
-def _text(value: object) -> str:
+def json_text(value: object) -> str:
+    """A text as it is, anything else as JSON."""
     if isinstance(value, str):
         return value
     try:
@@ -263,7 +273,7 @@ def _written(piece: Piece) -> Dict:
         return cast("Dict", piece.raw)
     message, raw = piece.message, piece.raw or {}
     before = piece.read
-    small = {key: value for key, value in raw.items() if len(_text(value)) <= _SMALL and key not in _READ}
+    small = {key: value for key, value in raw.items() if len(json_text(value)) <= SMALL and key not in _READ}
     out: dict[str, Any] = {"role": raw.get("role", message.role)}
     if before is not None and message.images and len(message.images) == len(before.images):
         shown = [part for part in cast("list[Any]", raw["content"]) if not _is_text(part)]

@@ -28,6 +28,13 @@ class Piece(Entry):
     spoken: bool = False
     """Whether a user said it: not a result without its call, nor a summary."""
 
+    stays: int = 0
+    """Tokens besides that stay however short the message is made."""
+    of: int = 1
+    """How many pieces make up `source`."""
+    index: int = -1
+    """Where `source` stands in what was given; -1: nowhere."""
+
     @property
     def changed(self) -> bool:
         return self.raw is None or self.message is not self.read
@@ -43,6 +50,10 @@ class Part:
     """Texts of `raw` that `message` does not hold and a server may render."""
     more: int = 0
     """Tokens of what is no text and no picture."""
+    stays: tuple[str, ...] = ()
+    """Texts besides that stay however short the message is made."""
+    of: int = 1
+    """Into how many parts its dict was read; 0: none of them, nor all together, is the dict as it came."""
 
 
 Mended: TypeAlias = str
