@@ -21,6 +21,7 @@
     |   +-- ModelFileError          the file is no GGUF, cut short, or has another hash
     |   +-- NotEnoughSpace          the disk has too little room for the download
     +-- RunNotFound                 no run of that id in the store
+    +-- ApprovalError               there is no such question to a person, or not this answer to it
     +-- OutputError                 the final answer did not pass its type or its checks
     +-- HookError                   a hook of the program failed
 
@@ -175,6 +176,10 @@ class NotEnoughSpace(CatalogueError):
 
 class RunNotFound(WherryError):
     """No run of that id is in the store."""
+
+
+class ApprovalError(WherryError):
+    """What was to be decided waits for no decision, or not for this one."""
 
 
 class OutputError(WherryError):
