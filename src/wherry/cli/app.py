@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wherry.cli import audit, guarding, inspecting, preparing
+from wherry.cli import audit, guarding, inspecting, noting, preparing
 from wherry.cli.ending import Exit
 from wherry.cli.options import Agent, AgentKind, Json, Kind, LimitOptions, MaxSteps, Model, StoreUrl, end, named
 
@@ -66,6 +66,41 @@ def run(
             max_steps=max_steps,
             limits=limits_from(limit or ()),
             session=session,
+            store=named(context, store),
+            output="json" if as_json else "answer" if quiet else "live",
+        )
+
+    end(context, body, store=store, as_json=as_json)
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or the beginning of it.")],
+    agent: Agent = None,
+    model: Model = None,
+    max_steps: MaxSteps = None,
+    limit: LimitOptions = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
+    as_json: Json = False,
+    store: StoreUrl = None,
+) -> None:
+    """Go on with a run where it stands: after a crash, a limit, an interruption, or when somebody has decided.
+
+    Its agent is made as `wherry run` made it; --agent and --model say otherwise. With --limit or --max-steps it has
+    other bounds than before, counted from its beginning.
+    """
+
+    def body() -> Exit:
+        from wherry.cli.limiting import limits_from
+        from wherry.cli.resuming import resume_run
+
+        return resume_run(
+            run,
+            agent=agent,
+            model=model,
+            max_steps=max_steps,
+            limits=limits_from(limit or ()),
             store=named(context, store),
             output="json" if as_json else "answer" if quiet else "live",
         )
@@ -186,6 +221,7 @@ def show(
 for command in (guarding.guard, inspecting.cost, inspecting.doctor, inspecting.diagnose, inspecting.fit, audit.prune):
     app.command()(command)
 app.add_typer(audit.audit, name="audit")
+app.add_typer(noting.memo, name="memo")
 app.add_typer(preparing.models, name="models")
 app.add_typer(preparing.sandbox, name="sandbox")
 

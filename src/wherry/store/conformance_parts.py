@@ -54,6 +54,11 @@ def _memo(store: Store, scope: str) -> None:
         hold(memo.get(scope, key) == {"v": [key, 1, 1.5, None, True]}, "a value comes back as it was given")
     hold(list(memo.list(scope)) == ["", "a", "b", ODD], "a scope is listed in the order of the keys' bytes")
     hold(memo.list(f"{scope}-other") == {}, "scopes do not see one another")
+    memo.set(f"{scope}{ODD}", "k", 1)
+    memo.set(f"{scope}-over", "k", 1, ttl=0)
+    mine = [name for name in memo.scopes() if name.startswith(scope)]
+    hold(mine == [scope, f"{scope}{ODD}"], "the scopes that have values are told")
+    hold(memo.delete(f"{scope}{ODD}", "k") and memo.scopes().count(scope) == 1, "and no others")
     hold(memo.delete(scope, "b") and memo.get(scope, "b") is None, "a value that is deleted is gone")
     memo.set(scope, "a", 2)
     hold(not memo.compare_and_set(scope, "a", expected=1, value=3), "another value than expected is left alone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import time
 
 from wherry.failpoints import failpoint
@@ -72,6 +73,10 @@ class SQLMemo:
     def list(self, scope: str) -> dict[str, JSON]:
         rows = self._database.read(_LIST, (blob(scope), time.time()))
         return {text(key): parse(value) for key, value in rows}
+
+    def scopes(self) -> builtins.list[str]:
+        query = "SELECT DISTINCT scope FROM memo WHERE expires IS NULL OR expires > ? ORDER BY scope"
+        return [text(scope) for (scope,) in self._database.read(query, (time.time(),))]
 
     def prune(self) -> int:
         def write(connection: Connection) -> int:

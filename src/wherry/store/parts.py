@@ -6,6 +6,7 @@ open. Where a docstring says *exactly one*, that holds between processes too.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -46,6 +47,10 @@ class Memo(Protocol):
 
     def list(self, scope: str) -> dict[str, JSON]:
         """All values of a scope, by key, in the order of the keys' bytes."""
+        ...
+
+    def scopes(self) -> builtins.list[str]:
+        """The scopes that have values, in the order of their bytes."""
         ...
 
     def prune(self) -> int:

@@ -5,6 +5,7 @@ Every operation is one script, which Redis runs alone. The times are the server'
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -120,13 +121,26 @@ class RedisMemo:
         pairs = sorted(zip(flat[::2], flat[1::2], strict=True))
         return {text(key): parse(value) for key, value in pairs}
 
+    def scopes(self) -> builtins.list[str]:
+        found: builtins.list[bytes] = []
+        for place in self._places():
+            self._run_at("prune", place)
+            if self._run_at("list", place):
+                found.append(bytes.fromhex(place[len(PREFIX) + 1 : -2].decode()))
+        return [text(scope) for scope in sorted(found)]
+
     def prune(self) -> int:
+        return sum(cast("int", self._run_at("prune", place)) for place in self._places())
+
+    def _places(self) -> builtins.list[bytes]:
+        """Where the scopes are that have had values. A scan may give one twice."""
+        if self._closed:
+            raise closed_error(self.url)
         try:
             scan = cast("Callable[..., Iterable[bytes]]", self._redis.scan_iter)  # pyright: ignore[reportUnknownMemberType]
-            names = list(scan(match=PREFIX + b"*:values", count=500))
+            return builtins.list({name.removesuffix(b"values") for name in scan(match=PREFIX + b"*:values", count=500)})
         except self._error as error:
             raise self._told(error) from error
-        return sum(cast("int", self._run_at("prune", name.removesuffix(b"values"))) for name in names)
 
     def close(self) -> None:
         self._closed = True
