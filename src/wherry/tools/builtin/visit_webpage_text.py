@@ -30,8 +30,14 @@ _UNREAD = frozenset(
     {"script", "style", "noscript", "template", "iframe", "object", "embed", "svg", "canvas", "math", "link"}
 )
 _BLOCKS = frozenset(
-    ["address", "article", "aside", "blockquote", "body", "br", "caption", "dd", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "nav", "ol", "option", "p", "pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "title", "tr", "ul"]
+    re.findall(
+        r"\w+",
+        "address article aside blockquote body br caption dd div dl dt fieldset figcaption figure footer form h1 h2 h3 "
+        "h4 h5 h6 header hr li main nav ol option p pre section summary table tbody td tfoot th thead title tr ul",
+    )
 )
+_LEAST_ARTICLE = 500
+"""Characters; of pages that are no articles (forms, lists, short ones) the extraction leaves next to nothing."""
 _NOT_SHOWN = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|opacity\s*:\s*0?\.?0+(?![.\d])"
     r"|font-size\s*:\s*0*\.?0*(?:px|pt|em|rem|%)?\s*(?:;|!|$)|(?:^|[;\s])(?:width|height)\s*:\s*[01]?(?:px)?\s*(?:;|!|$)"
@@ -86,7 +92,7 @@ def _codec(name: str) -> str | None:
         return None
     try:
         found = codecs.lookup(name)
-        b"".decode(name)
+        b"x".decode(name)
     except (LookupError, ValueError):  # no codec, or none for text
         return None
     return found.name
@@ -118,13 +124,10 @@ def _of_html(text: str, url: str) -> str:
         include_tables=True,
         include_images=False,
         include_comments=False,
-        favor_recall=True,
     )
     body = (found or "").strip()
-    if len(body) < 200:
-        # Of pages that are no articles (forms, lists, short ones) the extraction leaves next to nothing.
-        plain = _plain(tree, url)
-        body = plain if len(plain) > 2 * len(body) else body
+    if len(body) < _LEAST_ARTICLE:
+        body = _plain(tree, url) or body
     return f"# {title}\n\n{body}" if title and not body.startswith(f"# {title}") else body
 
 
@@ -153,7 +156,7 @@ def _is_hidden(element: Any) -> bool:
 
 def _plain(tree: Any, url: str) -> str:
     """All text of a page, a line a block, with its links."""
-    from lxml import etree
+    from lxml import etree  # pyright: ignore[reportAttributeAccessIssue, reportUnknownVariableType] - without types
 
     body = tree.find(".//body")
     root = tree if body is None else body
