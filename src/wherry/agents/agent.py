@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -18,7 +18,7 @@ from wherry.agents.loop import play
 from wherry.agents.planning import checked_interval
 from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Order, Run
-from wherry.agents.streaming import streaming
+from wherry.agents.streaming import told
 from wherry.context import ContextBudget, Knowledge
 from wherry.errors import ConfigurationError
 from wherry.journal import Event
@@ -94,6 +94,8 @@ class Agent(ABC):
     """
 
     kind: ClassVar[str]
+    takes_additional_args: ClassVar[bool] = False
+    """Whether a manager may pass values along with a task, by an argument of that name; they become `inputs`."""
 
     def __init__(
         self,
@@ -218,18 +220,9 @@ class Agent(ABC):
         from wherry.agents.runner import execute
 
         order = self._order(task, options)
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
-        with streaming(deltas):  # the task takes it along
-            running = asyncio.create_task(execute(self, order, subscribers=(events.put_nowait,)))
-        running.add_done_callback(lambda _: events.put_nowait(None))
-        try:
-            while (event := await events.get()) is not None:
+        async with aclosing(told(partial(execute, self, order), deltas=deltas)) as events:
+            async for event in events:
                 yield event
-            await running
-        finally:
-            if not running.done():
-                running.cancel()
-                await asyncio.wait([running])
 
     def resume(
         self,
@@ -278,6 +271,27 @@ class Agent(ABC):
         from wherry.agents.resuming import resume
 
         return await resume(self, run_id, approvals=approvals, limits=limits, max_steps=max_steps)
+
+    async def aresume_stream(
+        self,
+        run_id: str,
+        *,
+        deltas: bool = False,
+        approvals: Approvals | None = None,
+        limits: Limits | None = None,
+        max_steps: int | None = None,
+    ) -> AsyncIterator[Event]:
+        """`aresume`, giving the journal's events as they happen, from `run.resumed` on; none, if the run is over.
+
+        Raises:
+            WherryError: as `resume`, after the last event.
+        """
+        from wherry.agents.resuming import resume
+
+        going_on = partial(resume, self, run_id, approvals=approvals, limits=limits, max_steps=max_steps)
+        async with aclosing(told(going_on, deltas=deltas)) as events:
+            async for event in events:
+                yield event
 
     def cancel(self, run_id: str) -> bool:
         """Stop a run of this process, promptly, from any thread; whether it was under way.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Order, Run, SuspendedError
 from wherry.errors import ConfigurationError, ToolError
-from wherry.tools import Tool, current_context, tool
+from wherry.tools import Tool, check_name, current_context, tool
 
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
@@ -45,20 +45,34 @@ def delegate(manager: Callable[[], Run], agent: Agent) -> Tool:
     """The tool by which `manager` asks `agent`. Each call is a run of its own, so calls may be made in parallel."""
 
     async def ask(task: str) -> Any:  # Any: the agent's output, of its own type
-        run = manager()
-        if not task.strip():
-            raise ToolError("the task is empty; say in full what is to be done")
-        order = Order(task, max_steps=agent.max_steps, limits=agent.limits)
-        result = await ask_agent(run, agent, order, call=current_context().call)
-        if result.status is RunStatus.WAITING:
-            raise SuspendedError
-        if result.status is RunStatus.COMPLETED:
-            return result.output
-        if result.output is None:
-            return f"[not finished: {result.status}: {result.reason}]"
-        return f"[not finished: {result.status}] {result.output}"
+        return await _asked(manager(), agent, task, {})
+
+    async def ask_with(task: str, additional_args: dict[str, Any] | None = None) -> Any:
+        return await _asked(manager(), agent, task, additional_args or {})
 
     if not agent.name or not agent.description:
         raise ConfigurationError("a managed agent has no name or description", hint="give it both")
     # No time limit of its own: the run inside has steps and limits.
-    return tool(ask, name=agent.name, description=agent.description, timeout=None)
+    function = ask_with if agent.takes_additional_args else ask
+    return tool(function, name=agent.name, description=agent.description, timeout=None)
+
+
+async def _asked(run: Run, agent: Agent, task: str, inputs: Mapping[str, Any]) -> Any:
+    if not task.strip():
+        raise ToolError("the task is empty; say in full what is to be done")
+    order = Order(task, inputs=inputs, max_steps=agent.max_steps, limits=agent.limits)
+    if inputs:
+        try:
+            for name in inputs:
+                check_name(name, "an input")
+            agent.check_order(order)
+        except ConfigurationError as error:  # of a model's making, so it is the model that is told
+            raise ToolError(error.message) from error
+    result = await ask_agent(run, agent, order, call=current_context().call)
+    if result.status is RunStatus.WAITING:
+        raise SuspendedError
+    if result.status is RunStatus.COMPLETED:
+        return result.output
+    if result.output is None:
+        return f"[not finished: {result.status}: {result.reason}]"
+    return f"[not finished: {result.status}] {result.output}"
