@@ -46,7 +46,7 @@ def read_summary(message: Message) -> JSON:
     kept = lines[:-1] if left_out else lines
     if not all(line.startswith("- ") for line in kept):
         return None
-    return {"left_out": int(left_out[1]) if left_out else 0, "lines": [[line, None] for line in kept]}
+    return {"left_out": int(left_out[1]) if left_out else 0, "lines": [[line, is_exact(line) or None] for line in kept]}
 
 
 class Summary:
