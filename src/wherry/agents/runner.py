@@ -17,6 +17,7 @@ from wherry.agents.agent import Agent
 from wherry.agents.hooks import RunHooks
 from wherry.agents.opening import Frame, kept_content, open_run
 from wherry.agents.orders import TASK_CHARS, written_down
+from wherry.agents.origin import origin
 from wherry.agents.past import Past
 from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Order, Run
@@ -248,6 +249,7 @@ def _record_end(frame: Frame, result: RunResult, ref: str | None, error: BaseExc
         usage=usage,
         steps=result.steps,
         error=None if error is None else _said(error),
+        **({} if run is None or not run.reason else {"reason": run.reason}),
         **({} if run is None or run.order.session is None else {"session_revision": run.session_revision}),
     )
     parent = frame.parent
@@ -283,6 +285,7 @@ def _record_start(frame: Frame, profile: ModelProfile) -> None:
         max_steps=order.max_steps,
         versions={"wherry": __version__, "python": platform.python_version()},
         order=frame.written,
+        **({"origin": made} if frame.parent is None and (made := origin()) else {}),
         **({} if order.session is None else {"session_revision": frame.revision}),
     )
     journal.send()

@@ -1,12 +1,14 @@
-"""What a group chat came to, in the words of the group's model."""
+"""What a group chat came to: what was said last, or a summary in the words of the group's model."""
 
 from __future__ import annotations
 
-from wherry.agents.group.state import NOTES, Chat
+import re
+
+from wherry.agents.group.state import ASKER, NOTES, Chat
 from wherry.agents.run import Run
 from wherry.agents.summaries import aside
 from wherry.context.rendering import joined
-from wherry.context.transcript import TranscriptReader
+from wherry.context.transcript import Transcript, TranscriptReader
 from wherry.errors import ContextBudgetError, LimitReached, StoreError, WherryError
 from wherry.messages import Message
 from wherry.models import ModelRequest
@@ -14,7 +16,28 @@ from wherry.models import ModelRequest
 RULES = """\
 You are shown a conversation of several, whose first message is the task. Write what it came to, as the answer to the \
 task: results, decisions and what is still open. Write the answer alone."""
+_PREVIEW = re.compile(r'<wherry:offloaded ref="([^"]+)"')
+_PAGE = 16
 _QUESTION = "Write now what the conversation came to."
+
+
+def last_words(transcript: Transcript, position: int) -> str:
+    """What a participant said last, up to a position; whole, where the transcript has a preview of it.
+
+    Raises:
+        StoreError: The whole is not in the store any more.
+    """
+    while position > 0:
+        page = transcript.read(after=max(0, position - _PAGE), limit=min(_PAGE, position))
+        for said in reversed(page):
+            if said.author == ASKER:
+                return ""
+            if said.author != NOTES:
+                kept = _PREVIEW.match(said.text)
+                data = None if kept is None else transcript.store.artifacts.read(kept[1])
+                return said.text if data is None else data.decode("utf-8", "surrogatepass")
+        position -= len(page)
+    return ""
 
 
 async def summary_of(run: Run, chat: Chat, *, otherwise: str) -> str:

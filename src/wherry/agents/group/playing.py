@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from wherry.agents.group.chat import GroupChat, transcript_of
-from wherry.agents.group.outcome import summary_of
+from wherry.agents.group.outcome import last_words, summary_of
 from wherry.agents.group.seats import Seat
 from wherry.agents.group.selecting import ByModel
 from wherry.agents.group.speakers import ByChance, ByFunction, Choice, Chooser, InTurn
@@ -33,8 +33,9 @@ _PREVIEW_TOKENS = 2_000
 class Playing:
     """One run of a group.
 
-    A run that is gone on with plays all its rounds again, from what was recorded: choices from its own journal, what
-    was said from the runs of the turns, positions by counting. Nothing is asked or put down twice.
+    A run that is gone on with begins with the last round that was chosen: a choice is recorded with the number of the
+    entry before it, so that all entries of earlier rounds are known to stand in the transcript. What was said in the
+    round comes from the runs of its turns, as far as they are done. Nothing is asked or put down twice.
     """
 
     def __init__(self, run: Run, group: GroupChat) -> None:
@@ -44,9 +45,7 @@ class Playing:
         self._transcript.store = run.store
         self._began = time.monotonic()
         self._past = {
-            event.payload["round"]: event.payload
-            for event in getattr(run, "past", ())
-            if event.type is EventType.SPEAKER_CHOSEN
+            event.payload["round"]: event.payload for event in run.past if event.type is EventType.SPEAKER_CHOSEN
         }
         self._position = 0
         """The last entry that is this run's, or stood there before it."""
@@ -121,16 +120,44 @@ class Playing:
         if run.order.session is not None:
             # What earlier runs of the session left in the group's own window is bounded like any other.
             await run.window.request(system=run.toolbox.system, tools=())
-        first = self._past.get(1)
-        if first is not None:
-            self._position = first["position"] - 1
-        elif getattr(run, "past", ()) and self._stored:  # interrupted before the first choice, perhaps after the task
-            newest = self._transcript.read(after=self._stored - 1)[0]
-            self._position = self._stored - (newest.author == ASKER)
-        else:
-            self._position = self._stored
+        if self._past:
+            self._go_on()
+            return
+        self._position = self._stored
+        if run.past and self._stored:  # interrupted before the first choice, perhaps behind the task
+            (newest,) = self._transcript.read(after=self._stored - 1)
+            self._position -= newest.author == ASKER
         await self._append(ASKER, task, safe=True)
-        self._chat = replace(self._chat, newest=self._transcript.read(after=self._position - 1, limit=1))
+        self._chat = replace(self._chat, newest=self._between(self._position - 1, self._position))
+
+    def _go_on(self) -> None:
+        """Stand before the round that was chosen last."""
+        run, past, last = self._run, self._past, max(self._past)
+        self._position = past[last]["position"]
+        run.step = last - 1
+        before = past.get(last - 1)
+        start = self._position - 1 if before is None else before["position"]
+        self._chat = replace(
+            self._chat,
+            round=last - 1,
+            speakers=() if before is None else tuple(before["speakers"]),
+            newest=self._between(start, self._position),
+            usage=run.account.usage,
+        )
+        self._last = last_words(self._transcript, self._position)
+        end = self._position
+        for number in range(last - 1, 0, -1):
+            start = past[number]["position"]
+            spoke = {said.author for said in self._between(start, end)}
+            for name in reversed(past[number]["speakers"]):
+                if name in spoke:
+                    return
+                self._quiet += 1
+            end = start
+
+    def _between(self, start: int, end: int) -> list[Said]:
+        """The entries with positions above `start` and up to `end`."""
+        return self._transcript.read(after=start, limit=end - start) if end > start else []
 
     async def _choice(self) -> Choice:
         """Who speaks next; recorded before they do."""
@@ -171,13 +198,13 @@ class Playing:
         for name in choice.speakers:
             self._seats[name].chat = self._chat
         if len(choice.speakers) == 1:
-            return [await turn(self._run, self._group, self._seats[choice.speakers[0]], f"{number}.1")]
+            return [await self._turn(choice.speakers[0], f"{number}.1")]
         spoken: list[Spoken | None] = [None] * len(choice.speakers)
         fatal: list[Exception] = []
 
         async def one(place: int, name: str, cancel: anyio.CancelScope) -> None:
             try:
-                spoken[place] = await turn(self._run, self._group, self._seats[name], f"{number}.{place + 1}")
+                spoken[place] = await self._turn(name, f"{number}.{place + 1}")
             except Exception as error:  # noqa: BLE001 - raised below, by itself and not in a group
                 fatal.append(error)
                 cancel.cancel()
@@ -188,6 +215,10 @@ class Playing:
         if fatal:
             raise fatal[0]
         return [one for one in spoken if one is not None]
+
+    async def _turn(self, name: str, call: str) -> Spoken:
+        # An entry behind those of the rounds before: all turns of this one came to their end before the interruption.
+        return await turn(self._run, self._group, self._seats[name], call, over=self._stored > self._position)
 
     async def _put_down(self, choice: Choice, spoken: Sequence[Spoken]) -> None:
         """What was said in a round, in order, and what it means for the chat."""
@@ -212,7 +243,7 @@ class Playing:
             self._chat,
             round=self._run.step,
             speakers=choice.speakers,
-            newest=self._transcript.read(after=start) if self._position > start else (),
+            newest=self._between(start, self._position),
             usage=self._run.account.usage,
             seconds=time.monotonic() - self._began,
         )
@@ -237,9 +268,7 @@ class Playing:
         self._position = position
 
     async def _over(self) -> str | None:
-        """Why the chat is over; None while it goes on. One that went on before an interruption is not asked again."""
-        if self._chat.round + 1 in self._past:
-            return None
+        """Why the chat is over; None while it goes on."""
         if self._quiet >= len(self._group.participants):
             return "nobody had anything to say"
         return None if self._group.stop is None else await self._group.stop.met(self._chat)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from wherry.agents.agent import Agent
 from wherry.agents.group.chat import GroupChat
 from wherry.agents.group.seats import Seat
-from wherry.agents.result import RunResult, RunStatus
+from wherry.agents.managed import ask_agent
+from wherry.agents.past import read_past
+from wherry.agents.result import RunStatus
 from wherry.agents.run import Order, Run
 from wherry.context.transcript import unsigned
 from wherry.errors import ConfigurationError, LimitReached, StoreError, WherryError
@@ -30,8 +31,15 @@ class Spoken:
     """The turn's run waits for a person, and the group with it."""
 
 
-async def turn(run: Run, group: GroupChat, seat: Seat, call: str) -> Spoken:
-    """Let a participant speak.
+async def turn(run: Run, group: GroupChat, seat: Seat, call: str, *, over: bool = False) -> Spoken:
+    """Let a participant speak; in a run that is gone on with, take what is recorded of its turn.
+
+    Args:
+        run: The group's.
+        group: It.
+        seat: The participant's.
+        call: A name of the turn, unique in the run.
+        over: The turn came to its end before the run was interrupted, and the transcript may have what came of it.
 
     Raises:
         LimitReached: One of the group's limits, or of a run above it.
@@ -40,15 +48,20 @@ async def turn(run: Run, group: GroupChat, seat: Seat, call: str) -> Spoken:
         Exception: What the participant raised, if the group's `on_error` says so.
     """
     agent, name = seat.agent, seat.name
+    known = run.past_call(call)
+    if over and known is not None and known.run_id is not None and (why := _failure(run, known.run_id)):
+        return Spoken(name, note=_could_not(name, why))
+    if known is None:
+        run.account.count_tool_call()
     try:
-        result = await _asked(run, agent, await _order(group, seat), call)
+        result = await ask_agent(run, agent, await _order(group, seat), call=call)
     except (LimitReached, StoreError, ConfigurationError):
         raise
     except Exception as error:
         if group.on_error == "raise":
             raise
         said = error.message if isinstance(error, WherryError) else str(error)
-        return Spoken(name, note=f"{name} could not speak: {type(error).__name__}: {said}"[:_ERROR_CHARS], error=error)
+        return Spoken(name, note=_could_not(name, f"{type(error).__name__}: {said}"), error=error)
     if result.status is RunStatus.WAITING:
         return Spoken(name, waiting=True)
     text = "" if result.output is None else unsigned(as_text(result.output), name).strip()
@@ -69,7 +82,11 @@ async def _order(group: GroupChat, seat: Seat) -> Order:
     return Order(seat.nudge, max_steps=agent.max_steps, limits=limits, conversation=seat)
 
 
-async def _asked(run: Run, agent: Agent, order: Order, call: str) -> RunResult:
-    from wherry.agents.runner import execute
+def _could_not(name: str, why: str) -> str:
+    return f"{name} could not speak: {why}"[:_ERROR_CHARS]
 
-    return await execute(agent, order, parent=run)
+
+def _failure(run: Run, run_id: str) -> str:
+    """The error that ended a turn's run; empty if none did."""
+    finished = read_past(run.store, run_id).finished
+    return "" if finished is None else str(finished["error"] or "")
