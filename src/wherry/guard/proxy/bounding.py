@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from wherry.guard import Fitted
@@ -27,7 +28,7 @@ class Ready:
 
     data: bytes
     messages: Sequence[Mapping[str, Any]]
-    """As chat completions have them."""
+    system: object
     tools: Sequence[Mapping[str, Any]]
     tokens: int
     """Of the prompt, as counted."""
@@ -36,6 +37,8 @@ class Ready:
     window: int
     changes: Mapping[str, int]
     """What was done to the conversation, by kind, with the number of messages."""
+    changed: bool
+    """Whether it is another conversation than the client's."""
     usage_asked: bool
     """Whether the stream tells its usage only because it was asked to here."""
 
@@ -48,6 +51,8 @@ class Asked:
     body: Body
     raw: bytes
     messages: list[Body]
+    system: object
+    """The system prompt, where it stands apart from the messages."""
     tools: list[Body]
     stream: bool
     choices: int
@@ -78,11 +83,16 @@ async def make_ready(
     usual = USUAL_THINKING if place.family.reasoning else USUAL_OUTPUT
     reserve = max(min(wanted or min(usual, window // 4), window // 2), 1)
     async with place.lock:
-        fitter = place.fitter(window, reserve, strict=strict, artifacts=artifacts, run_id=run_id)
-        if len(asked.raw) > _LARGE:
-            fitted = await asyncio.to_thread(fitter.fit, asked.messages, tools=asked.tools)
-        else:
-            fitted = fitter.fit(asked.messages, tools=asked.tools)
+        fitter = place.fitter(window, strict=strict, artifacts=artifacts, run_id=run_id)
+        fit = partial(
+            fitter.fit,
+            asked.messages,
+            tools=asked.tools,
+            system=asked.system,
+            style=asked.format.style,
+            max_output=reserve,
+        )
+        fitted = await asyncio.to_thread(fit) if len(asked.raw) > _LARGE else fit()
         margin = fitter.counter.margin(fitted.tokens)
     output = max(min(wanted or usual, window - fitted.tokens - margin), min(reserve, LEAST_OUTPUT))
     return write(asked, upstream, fitted, output=output, window=window)
@@ -91,10 +101,9 @@ async def make_ready(
 def write(asked: Asked, upstream: Upstream, fitted: Fitted, *, output: int, window: int) -> Ready:
     """The bytes of a request, as the client wrote them but for what has to change."""
     form, body = asked.format, asked.body
-    changed = bool(fitted.changed and fitted.messages != asked.messages)
     fields: Body = {}
-    if changed:
-        fields.update(form.with_conversation(body, fitted.messages))
+    if fitted.changed:
+        fields.update(form.with_conversation(body, fitted.messages, fitted.system))
     name, wanted = wanted_output(form, body)
     if name is None:
         fields[form.output_names[-1 if upstream.hosted else 0]] = output
@@ -102,22 +111,24 @@ def write(asked: Asked, upstream: Upstream, fitted: Fitted, *, output: int, wind
         fields[name] = output
     if upstream.spec.model is not None and body.get("model") != upstream.spec.model:
         fields["model"] = upstream.spec.model
+    fields.update(form.defaults(body))
     usage_asked = False
     if asked.stream and upstream.tells_usage and (option := form.usage_option(body)):
         fields.update(option)
         usage_asked = True
     changes: Counter[str] = Counter()
-    if changed:
-        for change in fitted.changes:
-            changes[change.kind] += change.messages
+    for change in fitted.changes:
+        changes[change.kind] += change.messages
     return Ready(
         spliced(asked.raw, body, fields),
-        fitted.messages if changed else asked.messages,
+        fitted.messages,
+        fitted.system,
         asked.tools,
         fitted.tokens,
         output,
         window,
         changes,
+        fitted.changed,
         usage_asked,
     )
 

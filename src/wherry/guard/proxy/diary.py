@@ -15,11 +15,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from importlib.metadata import version
+from typing import Any, Literal
 
 from wherry.errors import StoreError
+from wherry.guard.anthropic_messages import AnthropicMessages
 from wherry.guard.openai_messages import OpenAIMessages
-from wherry.guard.pieces import as_dict, key_of
+from wherry.guard.pieces import Dialect, as_dict, key_of
 from wherry.guard.proxy.keys import Client
 from wherry.journal import EventType, Journal, RunJournal, read_events
 from wherry.messages import Message, Usage
@@ -35,7 +37,8 @@ _SWEEP_SECONDS = 5.0
 _PREVIEW = 2_000
 
 _log = logging.getLogger("wherry.guard")
-_dialect = OpenAIMessages()
+Style = Literal["openai", "anthropic"]
+_DIALECTS: Mapping[Style, Dialect] = {"openai": OpenAIMessages(), "anthropic": AnthropicMessages()}
 
 
 class Conversation:
@@ -48,17 +51,25 @@ class Conversation:
         self.touched = time.monotonic()
         self.usage = Usage()
         self._digests: list[str] = []
-        self._known: dict[bytes, str] = {}
+        self._known: dict[bytes, tuple[str, ...]] = {}
         self._schemas: bytes | None = None
         self._said = ""
 
     def requested(
-        self, messages: Sequence[Mapping[str, Any]], offered: Sequence[Mapping[str, Any]], **sizes: object
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        offered: Sequence[Mapping[str, Any]],
+        *,
+        system: object,
+        style: Style,
+        **sizes: object,
     ) -> int:
         """Record a request as it is sent; its number."""
         self.step += 1
         self.touched = time.monotonic()
-        digests = [self._kept(message) for message in messages]
+        digests = [digest for message in messages for digest in self._kept(message, style)]
+        if system:
+            digests = [*self._kept({"role": "system", "content": system}, style), *digests]
         keep = 0
         for old, new in zip(self._digests, digests, strict=False):
             if old != new:
@@ -117,14 +128,14 @@ class Conversation:
             error=None,
         )
 
-    def _kept(self, raw: Mapping[str, Any]) -> str:
+    def _kept(self, raw: Mapping[str, Any], style: Style) -> tuple[str, ...]:
+        """The digests of what a message of the interface says, which may be several messages."""
         key = key_of(raw)
-        digest = self._known.get(key)
-        if digest is None:
-            parts, _ = _dialect.parts(raw)
-            message = parts[0].message if parts else Message("assistant", "")
-            digest = self._known[key] = self.journal.keep(message)
-        return digest
+        digests = self._known.get(key)
+        if digests is None:
+            parts, _ = _DIALECTS[style].parts(raw)
+            digests = self._known[key] = tuple(self.journal.keep(part.message) for part in parts)
+        return digests
 
 
 class KeyDay:
@@ -203,8 +214,6 @@ class Diary:
         return day
 
     def _begin(self, journal: RunJournal, task: str, *, kind: str, session: str | None) -> None:
-        from wherry import __version__
-
         journal.record(
             EventType.RUN_STARTED,
             task=task,
@@ -216,16 +225,16 @@ class Diary:
             tier=None,
             session=session,
             max_steps=0,
-            versions={"wherry": __version__, "python": platform.python_version()},
+            versions={"wherry": version("wherry"), "python": platform.python_version()},
         )
         self._dirty[journal.run_id] = journal
 
-    def conversation(self, day: KeyDay, messages: Sequence[Mapping[str, Any]]) -> Conversation | None:
+    def conversation(self, day: KeyDay, messages: Sequence[Mapping[str, Any]], system: object) -> Conversation | None:
         """Where a request of these messages belongs; None where nothing is written."""
         if day.journal is None:
             return None
         first = next((m for m in messages if m.get("role") == "user"), None)
-        opening = key_of([messages[0], first])
+        opening = key_of([system, messages[0], first])
         found = day.open.pop(opening, None)
         if found is None:
             task = _text(first)
@@ -353,7 +362,7 @@ def _send_all(journals: Sequence[RunJournal]) -> None:
 def _text(message: Mapping[str, Any] | None) -> str:
     if message is None:
         return ""
-    parts, _ = _dialect.parts(message)
+    parts, _ = _DIALECTS["openai"].parts(message)
     return parts[0].message.content if parts else ""
 
 

@@ -303,12 +303,14 @@ class Exchange:
             reservation.release()
             raise
         diary, conversation, step = self.work.diary, None, 0
-        conversation = diary.conversation(self.day, self.asked.messages)
+        conversation = diary.conversation(self.day, self.asked.messages, self.asked.system)
         if conversation is not None:
             conversation.under_way += 1
             step = conversation.requested(
                 ready.messages,
                 ready.tools,
+                system=ready.system,
+                style=self.asked.format.style,
                 max_output=ready.output,
                 tokens=ready.tokens,
                 tools=0,
@@ -396,8 +398,9 @@ def _with_output(asked: Asked, upstream: Upstream, ready: Ready, output: int) ->
         ready.tokens,
         output,
         ready.window,
-        bool(ready.changes),
+        ready.changed,
         (),
+        ready.system,
     )
     written = write(asked, upstream, fitted, output=max(output, min(LEAST_OUTPUT, output)), window=ready.window)
     return replace(written, changes=ready.changes)

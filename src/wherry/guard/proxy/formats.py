@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from wherry.guard.proxy.refusals import Refusal, Shape
 from wherry.messages import Message, Usage
@@ -42,20 +42,29 @@ class Format(Protocol):
         """Parameters that bound a reply's tokens: the first is sent where the client sent none, to OpenAI the last."""
         ...
 
-    def conversation(self, body: Body) -> list[Body]:
-        """The messages of a request, as chat completions have them.
+    @property
+    def style(self) -> Literal["openai", "anthropic"]:
+        """How `conversation` gives messages."""
+        ...
+
+    def conversation(self, body: Body) -> tuple[list[Body], object]:
+        """The messages of a request, and the system prompt where it stands apart from them.
 
         Raises:
             Refusal: There are none.
         """
         ...
 
-    def with_conversation(self, body: Body, messages: Sequence[Body]) -> Body:
+    def with_conversation(self, body: Body, messages: Sequence[Body], system: object) -> Body:
         """The fields of the request that change when it is to have these messages."""
         ...
 
     def tools(self, body: Body) -> list[Body]:
         """Whatever else of a request its model reads: schemas."""
+        ...
+
+    def defaults(self, body: Body) -> Body:
+        """The fields that a request gets where it does not have them."""
         ...
 
     def usage_option(self, body: Body) -> Body:
@@ -76,12 +85,13 @@ class ChatFormat:
 
     path = "chat/completions"
     shape: Shape = "openai"
+    style: Literal["openai", "anthropic"] = "openai"
     output_names = ("max_tokens", "max_completion_tokens")
 
-    def conversation(self, body: Body) -> list[Body]:
-        return messages_in(body, "messages")
+    def conversation(self, body: Body) -> tuple[list[Body], object]:
+        return messages_in(body, "messages"), None
 
-    def with_conversation(self, body: Body, messages: Sequence[Body]) -> Body:
+    def with_conversation(self, body: Body, messages: Sequence[Body], system: object) -> Body:
         return {"messages": list(messages)}
 
     def tools(self, body: Body) -> list[Body]:
@@ -90,6 +100,9 @@ class ChatFormat:
         if isinstance(wanted, dict) and (schema := cast("Body", wanted).get("json_schema")):
             tools.append({"name": "reply", "parameters": schema})
         return tools
+
+    def defaults(self, body: Body) -> Body:
+        return {}
 
     def usage_option(self, body: Body) -> Body:
         options = body.get("stream_options")

@@ -46,7 +46,7 @@ def onward(
     out["accept-encoding"] = "identity"  # what is passed on unread need not be packed and unpacked
     key = upstream.spec.key
     if key is not None:
-        if shape == "anthropic":
+        if shape == "anthropic" and "authorization" not in headers:  # newer clients of theirs send it like OpenAI's
             out["x-api-key"] = key.reveal()
         else:
             out["authorization"] = f"Bearer {key.reveal()}"

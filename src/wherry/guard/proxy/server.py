@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from wherry.errors import ConfigurationError, MissingExtra, StoreError
+from wherry.guard.proxy.anthropic_format import ANTHROPIC
 from wherry.guard.proxy.bounding import Asked
 from wherry.guard.proxy.diary import Diary
 from wherry.guard.proxy.exchange import Exchange, Work
@@ -28,6 +29,7 @@ from wherry.guard.proxy.keys import Client, Keys
 from wherry.guard.proxy.metrics import Metrics
 from wherry.guard.proxy.refusals import Refusal, Shape
 from wherry.guard.proxy.relay import ClientGone, as_json, refused, relay, whole
+from wherry.guard.proxy.responses_format import RESPONSES
 from wherry.guard.proxy.settings import ProxySettings, is_loopback_host
 from wherry.guard.proxy.upstream import CONNECT_SECONDS, Upstream
 from wherry.models.endpoints import is_loopback
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from aiohttp.web import BaseRequest, StreamResponse
 
 _log = logging.getLogger("wherry.guard")
-_FORMATS: Mapping[str, Format] = {format_.path: format_ for format_ in (CHAT,)}
+_FORMATS: Mapping[str, Format] = {format_.path: format_ for format_ in (CHAT, RESPONSES, ANTHROPIC)}
 _PATHS = ("chat/completions", "responses", "messages", "models")
 OPT_IN = "x-wherry-artifacts"
 """The header by which a client lets the proxy keep what is too large and answer the model's questions for it."""
@@ -199,11 +201,13 @@ class Proxy:
             raise Refusal(400, "the request is no JSON object", code="invalid_json")
         fields = cast("Body", body)
         many = fields.get("n")
+        messages, system = format_.conversation(fields)
         return Asked(
             format_,
             fields,
             data,
-            format_.conversation(fields),
+            messages,
+            system,
             format_.tools(fields),
             fields.get("stream") is True,
             many if isinstance(many, int) and 1 <= many <= 128 else 1,

@@ -54,15 +54,12 @@ class Place:
     def __post_init__(self) -> None:
         self.counter = TokenCounter.for_profile(ModelProfile(self.known_as, counter=self.family.counter))
 
-    def fitter(
-        self, window: int, reserve: int, *, strict: bool, artifacts: Artifacts | None = None, run_id: str = ""
-    ) -> Fitter:
+    def fitter(self, window: int, *, strict: bool, artifacts: Artifacts | None = None, run_id: str = "") -> Fitter:
         """What fits conversations into so much."""
-        key = (window, reserve, strict, run_id if artifacts is not None else None)
+        key = (window, strict, run_id if artifacts is not None else None)
         found = self._fitters.pop(key, None)
         if found is None:
-            budget = ContextBudget(window, reserve_output=reserve)
-            found = Fitter(budget, self.counter, strict=strict, artifacts=artifacts, run_id=run_id)
+            found = Fitter(ContextBudget(window), self.counter, strict=strict, artifacts=artifacts, run_id=run_id)
         self._fitters[key] = found
         if len(self._fitters) > _MOST_FITTERS:
             self._fitters.popitem(last=False)
