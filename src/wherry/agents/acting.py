@@ -9,6 +9,7 @@ from typing import Any
 
 from wherry.agents.handing import Handed, hand_in
 from wherry.agents.past import PastCall
+from wherry.agents.permission import Permit, Settled, decide_unknown, hosts, permit
 from wherry.agents.run import Run, SuspendedError
 from wherry.agents.whole_texts import kept_text, text_again
 from wherry.context.untrusted import Untrusted
@@ -16,7 +17,7 @@ from wherry.errors import LimitReached, ToolError, WherryError
 from wherry.journal import EventType
 from wherry.messages import Message, parse
 from wherry.sandbox.values import Encoded
-from wherry.tools import as_json, as_text, use_context
+from wherry.tools import Tool, as_json, as_text, use_context
 from wherry.tools.builtin.excerpts import Excerpt
 
 PREVIEW_CHARS = 2000
@@ -71,12 +72,6 @@ def refuse(run: Run, name: str, call: str, arguments: Mapping[str, Any], problem
     return outcome
 
 
-def objection(run: Run, name: str) -> str | None:
-    """Why a call that the model wants now is not made, whatever its arguments; None if it may be."""
-    tool = run.toolbox.tools.get(name)
-    return None if tool is None else run.taint.objection(name, tool) or None
-
-
 async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], *, keep_value: bool = False) -> Outcome:
     """Run an announced call and record its result. Errors that a model can mend become the outcome's text.
 
@@ -91,18 +86,25 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
     given = arguments
     ended, counted = "", known is not None and not known.waiting
     try:
+        if tool is not None and run.hooks is not None:
+            given = await run.hooks.before_tool(name, call, arguments)
+        permission = Permit(given) if tool is None else await _permission(run, tool, name, call, given)
         if not counted:
             run.account.count_tool_call()
             counted = True
-        if known is not None and known.state == "unknown":  # begun once more
-            _announce(run, name, call, arguments)
-            await run.journal.commit()
         if tool is None:
             outcome = Outcome(ok=False, error=unknown_tool(run, name))
+        elif isinstance(permission, Settled):
+            outcome = Outcome(ok=True, value=permission.value)
+        elif permission.refusal is not None:
+            raise ToolError(permission.refusal)  # noqa: TRY301 - as any other that the model is told
         else:
-            if run.hooks is not None:
-                given = await run.hooks.before_tool(name, call, arguments)
-            with use_context(replace(run.context, step=run.step, call=call)):
+            if known is not None and known.state == "unknown":  # begun once more
+                _announce(run, name, call, arguments)
+                await run.journal.commit()
+            given = permission.arguments
+            context = replace(run.context, step=run.step, call=call, egress=hosts(run))
+            with use_context(context):
                 outcome = Outcome(ok=True, value=await tool.call(given))
     except SuspendedError as suspended:
         return Outcome(ok=False, error=suspended.message)  # nothing is recorded: the call is looked at again
@@ -148,6 +150,21 @@ def recorded(run: Run, known: PastCall, *, keep_value: bool) -> Outcome:
         handed = Handed(Encoded(tree), payload["preview"], payload["ref"])
         return Outcome(ok=True, handed=handed, untrusted=untrusted)
     return Outcome(ok=True, value=text_again(run, payload), untrusted=untrusted)
+
+
+async def _permission(run: Run, tool: Tool, name: str, call: str, arguments: Mapping[str, Any]) -> Permit | Settled:
+    """What may be done about a call.
+
+    Raises:
+        SuspendedError: It waits for a person's word.
+    """
+    known = run.past_call(call)
+    find = decide_unknown if known is not None and known.state == "unknown" else permit
+    found = await find(run, tool, name, call, arguments)
+    if isinstance(found, Permit) and found.waits is not None:
+        run.pending.append(found.waits)
+        raise SuspendedError
+    return found
 
 
 def unknown_tool(run: Run, name: str) -> str:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar, Unpack
 
 from wherry.agents import prompts
-from wherry.agents.acting import PREVIEW_CHARS, announce, objection, perform, refuse
+from wherry.agents.acting import PREVIEW_CHARS, announce, perform, refuse
 from wherry.agents.agent import Agent, AgentOptions
 from wherry.agents.handing import INLINE_BYTES, as_lists, encoded, taken_out
 from wherry.agents.keeping import keep
@@ -251,7 +251,6 @@ async def _call_from_code(run: Run, name: str, args: list[Any], kwargs: dict[str
     """A call made by a snippet. An error that the snippet may catch is raised as ToolError."""
     arguments, problem = bound(run, name, as_lists(args), as_lists(kwargs))
     call = run.next_call()
-    problem = problem or objection(run, name)
     if problem is not None:
         refuse(run, name, call, arguments, problem)
         raise ToolError(problem)

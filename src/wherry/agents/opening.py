@@ -11,6 +11,7 @@ from typing import Any
 from wherry.agents import prompts
 from wherry.agents.agent import Agent
 from wherry.agents.briefing import Briefing
+from wherry.agents.governing import begin
 from wherry.agents.hooks import RunHooks
 from wherry.agents.keeping import keep_for
 from wherry.agents.managed import delegate
@@ -73,6 +74,8 @@ async def open_run(frame: Frame, model: Model, profile: ModelProfile) -> Run:
     agent.check_model(profile)
     check_prices(frame.account, _models(agent, model))
     context = ToolContext(journal.run_id, agent.name or "agent", order.session, store)
+    parent = frame.parent
+    above = () if parent is None else (parent.agent, *parent.above)
     run: Run
     briefing = Briefing(order.task, store=store, profile=profile, budget=agent.context)
     await briefing.prepare(agent.instructions)
@@ -84,6 +87,7 @@ async def open_run(frame: Frame, model: Model, profile: ModelProfile) -> Run:
         hidden=agent.hidden_tools(),
         native=lambda schemas: agent.native(schemas, briefing.window),
         control_tokens=profile.control_tokens,
+        above=above,
     )
     toolbox.refresh()
     warnings: list[str] = []
@@ -134,10 +138,12 @@ async def open_run(frame: Frame, model: Model, profile: ModelProfile) -> Run:
         warnings=warnings,
         session_revision=frame.revision,
         hooks=frame.hooks,
+        above=above,
     )
     run.taint.restore(state)
     if frame.past is not None:
         _go_on(run, frame.past)
+    begin(run)
     return run
 
 

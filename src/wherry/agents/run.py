@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from wherry.agents.answers import AnswerRules
 from wherry.agents.asking import ask
+from wherry.agents.governing import Governed, look_again
 from wherry.agents.hooks import RunHooks
 from wherry.agents.result import ResultFile
 from wherry.agents.toolbox import Toolbox
@@ -128,6 +129,10 @@ class Run:
     """The step in which the run was interrupted, until that is done; None in a run that never was."""
     ran_code: bool = False
     """Whether snippets ran in a sandbox that is gone."""
+    above: Sequence[Agent] = ()
+    """The agents whose runs asked for this one, the nearest first: their policies hold for it too."""
+    governed: Governed | None = None
+    """What was seen of the agent last."""
     pending: list[Approval] = field(default_factory=list["Approval"])
     """What waits for a person's word: the run ends as soon as the turn is over, and goes on there later."""
 
@@ -177,14 +182,5 @@ class Run:
 
     def refresh_toolbox(self) -> None:
         """Read the agent's tools anew, and record what has changed."""
-        if not self.toolbox.refresh():
-            return
-        before, after = self.toolbox.before, self.toolbox.digests
-        if before is None:
-            return
-        self.journal.record(
-            EventType.TOOLS_CHANGED,
-            added=sorted(after.keys() - before.keys()),
-            removed=sorted(before.keys() - after.keys()),
-            changed=sorted(name for name in after.keys() & before.keys() if after[name] != before[name]),
-        )
+        if self.toolbox.refresh():
+            look_again(self)

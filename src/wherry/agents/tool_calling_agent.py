@@ -8,7 +8,7 @@ from typing import ClassVar, Unpack, cast
 import anyio
 
 from wherry.agents import prompts
-from wherry.agents.acting import announce, objection, perform, refuse
+from wherry.agents.acting import announce, perform, refuse
 from wherry.agents.agent import Agent, AgentOptions
 from wherry.agents.loop import Turn
 from wherry.agents.run import Order, Run
@@ -97,7 +97,7 @@ class ToolCallingAgent(Agent):
         texts = [""] * len(calls)
         ready: list[int] = []
         for number, call in enumerate(calls):
-            problem = argument_error(call) or objection(run, call.name)
+            problem = argument_error(call)
             if problem is None:
                 announce(run, call.name, call.id, call.arguments)
                 ready.append(number)

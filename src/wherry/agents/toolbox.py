@@ -17,6 +17,8 @@ from wherry.messages import Message, ToolSchema, canonical, digest
 from wherry.tools import Tool, check_name, to_tool
 from wherry.tools.builtin import read_artifact, search_artifact
 from wherry.tools.builtin.final_answer import NAME as FINAL_ANSWER
+from wherry.tools.intent import with_intent
+from wherry.tools.source import mark
 
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
@@ -60,8 +62,10 @@ class Toolbox:
         hidden: Sequence[Tool],
         native: Callable[[Sequence[ToolSchema]], Sequence[ToolSchema]],
         control_tokens: tuple[str, ...] = (),
+        above: Sequence[Agent] = (),
     ) -> None:
         self._agent = agent
+        self._governing = (agent, *above)
         self._prompt = prompt
         self._brief = brief
         self._delegate = delegate
@@ -69,7 +73,7 @@ class Toolbox:
         self._native_of = native
         self._control_tokens = control_tokens
         self._seen: tuple[object, ...] | None = None
-        self._made: dict[int, tuple[object, Tool]] = {}
+        self._made: dict[tuple[int, bool], tuple[object, Tool]] = {}
         self.before: Mapping[str, str] | None = None
         """Digest by tool name before the last change; None before the first reading."""
         self.digests: Mapping[str, str] = {}
@@ -90,19 +94,21 @@ class Toolbox:
         """
         tools, agents = self._agent.tools, self._agent.managed_agents
         instructions = self._agent.instructions
-        seen = (*tools.items(), None, *agents.items(), instructions)
+        policies = [one.policy for one in self._governing]
+        seen = (*tools.items(), *map(mark, tools.values()), None, *agents.items(), instructions, *policies)
         if seen == self._seen:
             return False
+        intent = any(policy is not None and policy.intent for policy in policies)
         visible: dict[str, Tool] = {}
         for name, item in tools.items():
-            visible[check_name(name, "a tool")] = self._made_once(item, lambda item=item: to_tool(item))
+            visible[check_name(name, "a tool")] = self._made_once(item, lambda item=item: to_tool(item), intent)
         for name, agent in agents.items():
             if name in visible:
                 raise ConfigurationError(
                     f"{name!r} names a tool and a managed agent", hint="give one of them another name"
                 )
             visible[check_name(name, "a managed agent")] = self._made_once(
-                agent, lambda agent=agent: self._delegate(agent)
+                agent, lambda agent=agent: self._delegate(agent), intent
             )
         if isinstance(instructions, Knowledge):
             visible.setdefault(instructions.search.name, instructions.search)
@@ -119,11 +125,16 @@ class Toolbox:
         self._seen = seen
         return True
 
-    def _made_once(self, item: object, make: Callable[[], Tool]) -> Tool:
+    def bare_prompt(self, instructions: str) -> str:
+        """The system prompt without tools, with these instructions: what changes when it is written otherwise."""
+        return self._prompt((), instructions)
+
+    def _made_once(self, item: object, make: Callable[[], Tool], intent: bool) -> Tool:
         """The same object gives the same tool: a schema is built once, however often the dict changes."""
-        known = self._made.get(id(item))
+        key = id(item), intent
+        known = self._made.get(key)
         if known is None or known[0] is not item:
-            known = self._made[id(item)] = (item, make())
+            known = self._made[key] = (item, with_intent(make()) if intent else make())
         return known[1]
 
 

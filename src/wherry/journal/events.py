@@ -29,6 +29,8 @@ class EventType(StrEnum):
     APPROVAL_DECIDED = "approval.decided"
     TOOLS_CHANGED = "tools.changed"
     PROMPT_CHANGED = "prompt.changed"
+    MODEL_CHANGED = "model.changed"
+    POLICY_CHANGED = "policy.changed"
     PLAN_MADE = "plan.made"
     LIMIT_REACHED = "limit.reached"
     AGENT_CALLED = "agent.called"

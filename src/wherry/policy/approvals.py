@@ -65,7 +65,9 @@ class Approval:
     tool_digest: str = ""
     """Of the tool's schema."""
     diff: str = ""
-    """Of a tool that changed: what did."""
+    """Of a tool that is new or changed: what is different."""
+    text: str = ""
+    """Of such a tool: what it is now."""
     decision: Decision | None = None
     """None while it waits."""
 
@@ -75,8 +77,8 @@ class Approval:
             for name in ("id", "run_id", "root_run_id", "agent", "call", "name", "digest", "why", "kind", "created")
         }
         out |= {"arguments": dict(self.arguments), "schema": dict(self.schema), "tool_digest": self.tool_digest}
-        if self.diff:
-            out["diff"] = self.diff
+        if self.kind == "changed_tool":
+            out |= {"diff": self.diff, "text": self.text}
         if self.decision is not None:
             out["decision"] = self.decision.to_json()
         return out
@@ -98,6 +100,7 @@ class Approval:
             schema=raw.get("schema", {}),
             tool_digest=raw.get("tool_digest", ""),
             diff=raw.get("diff", ""),
+            text=raw.get("text", ""),
             decision=decision,
         )
 
@@ -191,7 +194,7 @@ def decide(store: Store, id: str, decision: Decision | bool, *, by: str = "") ->
     if approval.kind == "changed_tool" and decision.approved:
         from wherry.policy.versions import approve_tool
 
-        approve_tool(store, approval.agent, approval.name, approval.tool_digest)
+        approve_tool(store, approval.agent, approval.name, approval.tool_digest, text=approval.text)
     return _read(cast("ApprovalRow", store.approvals.get(approval.id)))
 
 

@@ -56,12 +56,18 @@ def version_of_text(text: str) -> Version:
     return Version(digest(text.encode("utf-8", "surrogatepass")), text[:MOST_TEXT])
 
 
-def version_of_tool(name: str, tool: Tool) -> Version:
-    """A tool's version. Made once for a schema and a piece of code, however many runs ask."""
+def version_of_tool(name: str, tool: Tool, *, code: bool = True) -> Version:
+    """A tool's version. Made once for a schema and a piece of code, however many runs ask.
+
+    Args:
+        name: What the model calls it by.
+        tool: The tool.
+        code: Whether it has code of its own: a managed agent has not.
+    """
     inner = tool.inner if isinstance(tool, WithIntent) else tool
-    schema, (source, code) = inner.schema, inner.source()
+    schema, (source, of_code) = inner.schema, inner.source() if code else (None, None)
     known: tuple[object, object, str, Version] | None = inner.__dict__.get("_version")
-    if known is not None and known[0] is schema and known[1] == code and known[2] == name:
+    if known is not None and known[0] is schema and known[1] == of_code and known[2] == name:
         return known[3]
     of_schema = schema_digest(name, schema)
     shown = {"description": schema.description, "parameters": schema.parameters, "returns": schema.returns}
@@ -69,12 +75,12 @@ def version_of_tool(name: str, tool: Tool) -> Version:
         [
             f"tool {name}",
             json.dumps(shown, indent=2, ensure_ascii=False, sort_keys=True, default=str),
-            source if source is not None else f"code {code}",
+            source if source is not None else f"code {of_code}",
         ]
     )
-    whole = digest(canonical([of_schema, code]))
+    whole = digest(canonical([of_schema, of_code]))
     made = Version(whole, text[:MOST_TEXT], schema=of_schema)
-    inner.__dict__["_version"] = (schema, code, name, made)
+    inner.__dict__["_version"] = (schema, of_code, name, made)
     return made
 
 
@@ -146,19 +152,25 @@ def approved_tools(store: Store, agent: str) -> frozenset[tuple[str, str]] | Non
     return frozenset((name, schema) for name, _, schema in (key.rpartition("/") for key in kept if key))
 
 
-def approve_tool(store: Store, agent: str, name: str, schema: str) -> None:
-    """Let agents of that name call a tool with a schema of that digest."""
-    store.changes.write(_approved(agent), {f"{name}/{schema}": _now()})
+def approve_tool(store: Store, agent: str, name: str, schema: str, *, text: str = "") -> None:
+    """Let agents of that name call a tool with a schema of that digest; `text` is for later diffs."""
+    store.changes.write(_approved(agent), {f"{name}/{schema}": _note(text)})
+
+
+def approved_text(store: Store, agent: str, name: str) -> str:
+    """What the tool was when it was approved last; empty if it never was."""
+    kept = [parse(value) for key, value in store.changes.read(_approved(agent)).items() if key.startswith(f"{name}/")]
+    return max(kept, key=lambda note: note["at"])["text"] if kept else ""
 
 
 def take_first_tools(store: Store, agent: str, versions: Versions) -> None:
-    """Take note of the tools that an agent has when it runs for the first time under a policy that asks for new ones."""
+    """Take note of the tools that an agent has when it first runs under a policy that asks for new ones."""
     first: dict[str, bytes | None] = {
-        f"{key.removeprefix(TOOL)}/{version.schema}": _now()
+        f"{key.removeprefix(TOOL)}/{version.schema}": _note(version.text)
         for key, version in versions.items()
         if key.startswith(TOOL)
     }
-    store.changes.write(_approved(agent), {**first, _BASELINE: _now()})
+    store.changes.write(_approved(agent), {**first, _BASELINE: _note("")})
 
 
 def diff_of(before: str, after: str, what: str) -> str:
@@ -167,8 +179,8 @@ def diff_of(before: str, after: str, what: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _now() -> bytes:
-    return canonical({"at": time.time()})
+def _note(text: str) -> bytes:
+    return canonical({"at": time.time(), "text": text})
 
 
 def _owner(agent: str) -> str:
