@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any, Protocol
 
 from wherry.errors import ModelError
+from wherry.journal import Event, Subscriber
 from wherry.models import FailureKind, Model, ModelReply, ModelRequest
 from wherry.models.call import deltas_of
 
@@ -26,6 +29,32 @@ def streaming(wanted: bool = True) -> Generator[None]:
         yield
     finally:
         _wanted.reset(token)
+
+
+class Going(Protocol):
+    """A run, once it is told who wants to hear of it."""
+
+    def __call__(self, *, subscribers: Sequence[Subscriber]) -> Coroutine[Any, Any, object]: ...
+
+
+async def told(run: Going, *, deltas: bool) -> AsyncGenerator[Event]:
+    """The events of a run as they happen. It is cancelled when nobody waits for them any more.
+
+    Raises:
+        WherryError: what ended the run, after its last event.
+    """
+    events: asyncio.Queue[Event | None] = asyncio.Queue()
+    with streaming(deltas):  # the task takes it along
+        running = asyncio.create_task(run(subscribers=(events.put_nowait,)))
+    running.add_done_callback(lambda _: events.put_nowait(None))
+    try:
+        while (event := await events.get()) is not None:
+            yield event
+        await running
+    finally:
+        if not running.done():
+            running.cancel()
+            await asyncio.wait([running])
 
 
 async def streamed(model: Model, request: ModelRequest, tell: Callable[[str], None]) -> ModelReply:
