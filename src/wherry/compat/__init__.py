@@ -1,0 +1,1 @@
+"""Faces of other frameworks: their names and signatures over this one's agents."""

@@ -1,0 +1,196 @@
+"""The tools that come with smolagents, by their names there."""
+
+# ruff: noqa: RUF012  # tables of inputs stand where tools of smolagents have them
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any  # Any: answers are of any kind
+
+from wherry.compat.smolagents.tools import Tool
+from wherry.errors import ToolError
+
+
+class FinalAnswerTool(Tool):
+    """Gives the answer. Every agent has it; put one of your own under its name to change what answers become."""
+
+    name = "final_answer"
+    description = "Provides a final answer to the given problem."
+    inputs = {"answer": {"type": "any", "description": "The final answer to the problem"}}
+    output_type = "any"
+
+    def forward(self, answer: Any) -> Any:
+        return answer
+
+
+class UserInputTool(Tool):
+    """Asks whoever sits at the terminal."""
+
+    name = "user_input"
+    description = "Asks for user's input on a specific question"
+    inputs = {"question": {"type": "string", "description": "The question to ask the user"}}
+    output_type = "string"
+    timeout = None
+
+    def forward(self, question: str) -> str:
+        return input(f"{question} => Type your answer here:")
+
+
+class _Awaited(Tool):
+    """A tool whose `forward` is asynchronous: agents await it, and by hand it is called like any other."""
+
+    def __call__(self, *args: Any, sanitize_inputs_outputs: bool = False, **kwargs: Any) -> Any:
+        from wherry.agents import portal
+
+        return portal.call(partial(self.forward, *args, **kwargs))
+
+
+class PythonInterpreterTool(_Awaited):
+    """Runs Python in wherry's sandbox, each call in a session of its own.
+
+    Args:
+        authorized_imports: packages beyond the standard library.
+        timeout_seconds: for one call.
+    """
+
+    name = "python_interpreter"
+    description = "This is a tool that evaluates python code. It can be used to perform calculations."
+    inputs = {
+        "code": {
+            "type": "string",
+            "description": "The code to run. All variables that it uses must be defined in it.",
+        }
+    }
+    output_type = "string"
+
+    def __init__(
+        self,
+        *args: Any,
+        authorized_imports: Sequence[str] | None = None,
+        timeout_seconds: float | None = 30,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.authorized_imports = list(authorized_imports or ())
+        self.timeout = timeout_seconds
+
+    async def forward(self, code: str) -> str:
+        from wherry.compat.smolagents.imports import packages
+        from wherry.sandbox import Conditions, get_sandbox
+        from wherry.sandbox.snippet import new_seed
+
+        sandbox = get_sandbox("auto", packages=packages(self.authorized_imports))
+        session = await sandbox.open(tools=(), variables={}, files=())
+        try:
+            done = await session.run(code, call_tool=_no_tools, tools=(), conditions=Conditions(new_seed()))
+        finally:
+            await session.close()
+        if not done.ok:
+            raise ToolError(done.error)
+        return f"Stdout:\n{done.stdout}\nOutput: {done.value}"
+
+
+class WebSearchTool(Tool):
+    """Searches the web (extra `web`).
+
+    Args:
+        max_results: of one search.
+        engine: not needed: several are asked.
+    """
+
+    name = "web_search"
+    description = "Performs a web search for a query and returns a string of the top search results."
+    inputs = {"query": {"type": "string", "description": "The search query to perform."}}
+    output_type = "string"
+    timeout = 60.0
+
+    def __init__(self, max_results: int = 10, engine: str = "", **kwargs: Any) -> None:
+        super().__init__()
+        self.max_results, self.engine = max_results, engine
+
+    def forward(self, query: str) -> Any:
+        from wherry.tools.builtin.web_search import WebSearch
+
+        return WebSearch(results=self.max_results).forward(query)
+
+
+class DuckDuckGoSearchTool(WebSearchTool):
+    """The same search.
+
+    Args:
+        max_results: of one search.
+        rate_limit: not needed: searches are spaced as the engines want it.
+    """
+
+    def __init__(self, max_results: int = 10, rate_limit: float | None = 1.0, **kwargs: Any) -> None:
+        super().__init__(max_results)
+        self.rate_limit = rate_limit
+
+
+class VisitWebpageTool(_Awaited):
+    """Reads a web page, as Markdown (extra `web`).
+
+    Args:
+        max_output_length: characters of a page that are given.
+    """
+
+    name = "visit_webpage"
+    description = "Visits a webpage at the given url and reads its content as a markdown string."
+    untrusted = True
+    network = ("url",)
+    inputs = {"url": {"type": "string", "description": "The url of the webpage to visit."}}
+    output_type = "string"
+
+    def __init__(self, max_output_length: int = 40_000) -> None:
+        super().__init__()
+        self.max_output_length = max_output_length
+
+    async def forward(self, url: str) -> Any:
+        from wherry.compat.smolagents.web import visit
+
+        return await visit(url, self.max_output_length)
+
+
+class WikipediaSearchTool(_Awaited):
+    """Looks an article of Wikipedia up, by its public interface.
+
+    Args:
+        user_agent: not needed: wherry says who it is.
+        language: of the Wikipedia.
+        content_type: `"text"` for the whole article, `"summary"` for its beginning.
+        extract_format: not needed: articles are given as plain text.
+    """
+
+    name = "wikipedia_search"
+    untrusted = True
+    description = "Searches Wikipedia and returns a summary or full text of the given topic, along with the page URL."
+    inputs = {"query": {"type": "string", "description": "The topic to search on Wikipedia."}}
+    output_type = "string"
+
+    def __init__(
+        self,
+        user_agent: str = "wherry",
+        language: str = "en",
+        content_type: str = "text",
+        extract_format: str = "WIKI",
+    ) -> None:
+        super().__init__()
+        if content_type not in ("text", "summary"):
+            raise ValueError("content_type must be either 'summary' or 'text'")
+        self.user_agent, self.language = user_agent, language
+        self.content_type, self.extract_format = content_type, extract_format
+
+    async def forward(self, query: str) -> str:
+        from wherry.compat.smolagents.web import article
+
+        return await article(query, self.language, summary=self.content_type == "summary")
+
+
+async def _no_tools(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    raise ToolError(f"there is no tool {name!r} here")
+
+
+TOOL_MAPPING: dict[str, type[Tool]] = {
+    kind.name: kind for kind in (PythonInterpreterTool, DuckDuckGoSearchTool, VisitWebpageTool)
+}
