@@ -275,7 +275,8 @@ def test_after_a_run_signals_do_what_they_did_before(wherry: Command) -> None:
 
         signal.signal(signal.SIGTERM, mine)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        asyncio.run(Playing(echo(), "x").follow())
+        worker = echo()
+        asyncio.run(Playing(worker, worker.astream("x")).follow())
         assert signal.getsignal(signal.SIGTERM) is mine
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -54,7 +54,8 @@ def converse(
                 break
             if not task.strip():
                 continue
-            playing = Playing(worker, task, session=session, max_steps=max_steps, limits=limits)
+            events = worker.astream(task, session=session, max_steps=max_steps, limits=limits)
+            playing = Playing(worker, events)
             try:
                 runner.run(_answer(playing, console))
             except ConfigurationError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -101,6 +100,8 @@ def guard(
             body_limit=body_limit,
             grace_seconds=grace,
         )
+        import asyncio  # not for every command's help
+
         return asyncio.run(_serve(settings, as_json=as_json))
 
     end(context, body, store=store, as_json=as_json)
@@ -130,6 +131,8 @@ async def _serve(settings: ProxySettings, *, as_json: bool) -> Exit:
     from wherry.store import open_store
 
     store = open_store() if settings.record else None
+    import asyncio
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -156,6 +159,8 @@ async def _serve(settings: ProxySettings, *, as_json: bool) -> Exit:
 
 async def _greet(proxy: Proxy, *, as_json: bool) -> None:
     """What it listens on, what it asks, how much fits there, and how to point a client at it."""
+    import asyncio
+
     places = await asyncio.gather(*(upstream.first_place() for upstream in proxy.upstreams))
     if as_json:
         print_json(

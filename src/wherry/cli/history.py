@@ -145,6 +145,16 @@ def output_of(store: Store, finished: Event) -> Any:
     return json.loads(text) if store.artifacts.info(ref).media_type == "application/json" else text
 
 
+def last_event(store: Store, run_id: str) -> Event | None:
+    """A run's last record; None while it has none.
+
+    Raises:
+        StoreError: it was pruned, or cannot be read.
+    """
+    row = store.last_event(run_id)
+    return None if row is None else next(iter(read_events(store, run_id, after=row.seq - 1)), None)
+
+
 def find_run(store: Store, beginning: str) -> RunRow:
     """The one run whose id is, or begins with, `beginning`.
 

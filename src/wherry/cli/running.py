@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Unpack
+from pathlib import Path
+from typing import Any, Literal
 
-from wherry.agents import Agent, RunOptions
-from wherry.cli.ending import Exit, exit_of, print_json
-from wherry.cli.history import output_of
+from wherry.agents import Agent
+from wherry.agents.origin import made_by
+from wherry.cli.ending import Exit, complain, exit_of, print_json
+from wherry.cli.history import last_event, output_of
 from wherry.cli.loading import Kind, agent_from, keep_in, plain_agent
-from wherry.errors import MissingExtra
+from wherry.errors import MissingExtra, WherryError
 from wherry.journal import Event, EventType
 from wherry.observe.console import Console
 from wherry.observe.visible import visible
@@ -54,11 +56,16 @@ class Ending:
 class Playing:
     """One run under way, which a signal or a closed pipe can stop."""
 
-    def __init__(self, agent: Agent, task: str, **options: Unpack[RunOptions]) -> None:
+    def __init__(self, agent: Agent, events: AsyncIterator[Event], *, run_id: str | None = None) -> None:
+        """
+        Args:
+            agent: Whose run it is.
+            events: Those of the run, which begins when they are asked for.
+            run_id: Of a run that goes on.
+        """
         self._agent = agent
-        self._task = task
-        self._options = options
-        self._run_id: str | None = None
+        self._events = events
+        self._run_id = run_id
         self._waiting: asyncio.Task[Any] | None = None
         self.stopped: Exit | None = None
         """Why the run was cancelled, if it was."""
@@ -74,20 +81,26 @@ class Playing:
         finished: Event | None = None
         warnings: list[str] = []
         with self._signals():
-            async for event in self._agent.astream(self._task, **self._options):
-                if self._run_id is None:
-                    self._run_id = event.run_id
-                    if self.stopped is not None:
-                        self._agent.cancel(event.run_id)
+            async for event in self._events:
+                self._run_id = self._run_id or event.run_id
+                if self.stopped is not None:  # before the run was under way
+                    self._agent.cancel(self._run_id)
                 for tell in subscribers:
                     tell(event)
                 if event.type is EventType.WARNING:
                     warnings.append(str(event.payload["message"]))
                 if event.type is EventType.RUN_FINISHED and event.run_id == self._run_id:
                     finished = event
+        if finished is None and self._run_id is not None:  # it was over: nothing is done
+            finished = last_event(self._agent.store, self._run_id)
         if finished is None or self._run_id is None:
             raise RuntimeError("the run ended without its last event")
         return Ending(self._run_id, finished, output_of(self._agent.store, finished), warnings)
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the run, once it has begun."""
+        return self._run_id
 
     def stop(self, why: Exit) -> None:
         """Cancel the run; a second time, do not wait for it to clean up."""
@@ -134,14 +147,45 @@ def run_task(
     worker = agent_from(agent, model=model) if agent else plain_agent(kind, model=model)
     check_model(worker)
     keep_in(worker, store)
-    playing = Playing(worker, task, session=session, max_steps=max_steps, limits=limits)
+    playing = Playing(worker, worker.astream(task, session=session, max_steps=max_steps, limits=limits))
+    with made_by(said_of(agent, model, kind)):
+        return play(playing, worker, output)
+
+
+def play(playing: Playing, worker: Agent, output: Output) -> Exit:
+    """Show a run until it ends; its agent's store is closed then.
+
+    Raises:
+        WherryError: what ended the run, or kept it from beginning.
+    """
     try:
         ending = asyncio.run(_show(playing, output))
     except asyncio.CancelledError:
         return playing.stopped or Exit.INTERRUPTED
+    except WherryError:
+        _say_how_to_go_on(playing, "failed", output)
+        raise
     finally:
         worker.store.close()
+    _say_how_to_go_on(playing, ending.status, output)
     return playing.stopped or exit_of(ending.status)
+
+
+def _say_how_to_go_on(playing: Playing, status: str, output: Output) -> None:
+    if output == "json" or playing.run_id is None or playing.stopped is Exit.CLOSED:
+        return
+    if status not in ("completed", "waiting"):
+        more = {"limit": " --limit NAME=VALUE", "max_steps": " --max-steps N"}.get(status, "")
+        complain(f"go on with it: wherry resume {playing.run_id}{more}")
+
+
+def said_of(agent: str | None, model: str | None, kind: Kind) -> dict[str, str | None]:
+    """How a command made an agent, so that another one can from another folder."""
+    if agent is not None:
+        where, colon, name = agent.rpartition(":")
+        if where.endswith(".py"):
+            agent = f"{Path(where).resolve()}{colon}{name}"
+    return {"agent": agent, "model": model, "kind": kind}
 
 
 def check_model(agent: Agent) -> None:
