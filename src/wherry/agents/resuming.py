@@ -16,6 +16,7 @@ from wherry.errors import ConfigurationError, OutputError
 from wherry.journal import Subscriber
 from wherry.messages import Usage, parse
 from wherry.policy import Limits
+from wherry.policy.approvals import decide_all
 from wherry.store import Store
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ async def resume(
         RunNotFound: the agent's store has no such run.
         ConfigurationError: the run is under way in this process, is a part of another one, or is another kind of
             agent's.
+        ApprovalError: something among `approvals` is no question of this run, or cannot be answered so.
         StoreConflict: another process goes on with it.
         WherryError: as `execute`.
     """
@@ -56,6 +58,8 @@ async def resume(
             f"run {run_id!r} is one of a {past.started['kind']!r} agent, and this is a {agent.kind!r} agent",
             hint="go on with it with an agent that is made as the one that began it",
         )
+    if approvals:
+        decide_all(store, run_id, approvals)
     with order_of(past, store, limits=limits, max_steps=max_steps) as order:
         if past.status is RunStatus.COMPLETED or (past.status is RunStatus.MAX_STEPS and order.max_steps <= past.step):
             return recorded_result(agent, past, store)

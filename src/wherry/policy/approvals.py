@@ -185,17 +185,31 @@ def decide(store: Store, id: str, decision: Decision | bool, *, by: str = "") ->
     check_decision(approval, decision)
     at = time.time()
     if approval.decision is not None or not store.approvals.decide(approval.id, canonical(decision.to_json()), at):
-        before = find_approval(store, approval.id).decision
-        said = "decided" if before is None else "approved" if before.approved else "denied"
-        raise ApprovalError(
-            f"{approval.id} was {said} already{f' by {before.by}' if before is not None and before.by else ''}",
-            hint="a decision stands; the run goes on by it with `wherry resume`",
-        )
+        raise _decided(find_approval(store, approval.id))
     if approval.kind == "changed_tool" and decision.approved:
         from wherry.policy.versions import approve_tool
 
         approve_tool(store, approval.agent, approval.name, approval.tool_digest, text=approval.text)
     return _read(cast("ApprovalRow", store.approvals.get(approval.id)))
+
+
+def decide_all(store: Store, run_id: str, decisions: Mapping[str, Decision | bool]) -> None:
+    """Answer questions of a tree of runs: all of them, or none if one cannot be answered so.
+
+    Raises:
+        ApprovalError: One is of another run, was answered already, or its answer does not fit it.
+    """
+    for id, decision in decisions.items():
+        approval = find_approval(store, id)
+        if approval.root_run_id != run_id:
+            raise ApprovalError(f"{id} is a question of run {approval.root_run_id!r}, not of {run_id!r}")
+        if approval.decision is not None:
+            raise _decided(approval)
+        if not isinstance(cast("object", decision), Decision | bool):
+            raise ApprovalError(f"the decision about {id} is {brief(decision, 80)}", hint="True, False or a Decision")
+        check_decision(approval, decision if isinstance(decision, Decision) else Decision(decision))
+    for id, decision in decisions.items():
+        decide(store, id, decision)
 
 
 def check_decision(approval: Approval, decision: Decision) -> None:
@@ -240,6 +254,15 @@ def check_arguments(tool: str, schema: Mapping[str, Any], arguments: Mapping[str
         for name, body in properties.items()
     }
     Arguments.declared(tool, table, ()).check(arguments)
+
+
+def _decided(approval: Approval) -> ApprovalError:
+    before = approval.decision
+    said = "decided" if before is None else "approved" if before.approved else "denied"
+    return ApprovalError(
+        f"{approval.id} was {said} already{f' by {before.by}' if before is not None and before.by else ''}",
+        hint="a decision stands; the run goes on by it with `wherry resume`",
+    )
 
 
 def _read(row: ApprovalRow) -> Approval:
