@@ -99,7 +99,7 @@ class _LangChain(Tool):
         theirs = cast("Any", foreign)
         self.name = check_name(theirs.name, "a tool of LangChain")
         self.description = str(theirs.description)
-        self.inputs = _langchain_inputs(self.name, theirs.args_schema)
+        self.inputs = declared_inputs(self.name, theirs.args_schema)
         self.__dict__.update(carried(foreign))
         if getattr(theirs, "coroutine", None) is not None:
 
@@ -115,7 +115,8 @@ class _LangChain(Tool):
             self.forward = run
 
 
-def _langchain_inputs(name: str, schema: object) -> Mapping[str, Mapping[str, Any]]:
+def declared_inputs(name: str, schema: object) -> Mapping[str, Mapping[str, Any]]:
+    """The table of inputs that a JSON Schema of arguments, or a pydantic model of them, comes to."""
     if isinstance(schema, type) and callable(make := getattr(schema, "model_json_schema", None)):
         schema = make()
     if not isinstance(schema, Mapping):

@@ -1,0 +1,254 @@
+"""Tools of MCP servers (extra `mcp`)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast  # Any: JSON
+
+from wherry.errors import ConfigurationError, MissingExtra
+from wherry.messages import canonical
+from wherry.tools.collect import declared_inputs
+from wherry.tools.hints import Documentation
+from wherry.tools.mcp_connection import Address, Command, Connection
+from wherry.tools.mcp_results import value_of
+from wherry.tools.names import RESERVED
+from wherry.tools.tool import Tool
+from wherry.tools.values import brief
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mcp_types import Tool as Listed
+
+CONNECT_SECONDS = 30.0
+
+
+class HasTools(Protocol):
+    """An agent."""
+
+    tools: dict[str, Tool]
+
+
+class McpTool(Tool):
+    """A tool of a server. Its schema is what the server said when it was made; a changed one is another object."""
+
+    def __init__(
+        self, name: str, listed: Listed, connection: Connection, *, timeout: float | None, untrusted: bool
+    ) -> None:
+        hints = listed.annotations
+        self.name = name
+        self.description = (listed.description or "").strip() or listed.title or listed.name
+        self.inputs = declared_inputs(name, listed.input_schema)
+        self.untrusted = untrusted
+        # What a server does not say is assumed, as its protocol has it: it changes things.
+        self.side_effects = not (hints and hints.read_only_hint)
+        self.idempotent = bool(hints and hints.idempotent_hint)
+        self.timeout = None  # the connection keeps it, together with the server's
+        self.seconds = timeout
+        self.theirs = listed.name
+        """What the server calls it."""
+        self._connection = connection
+        self._output_schema = listed.output_schema
+
+    async def forward(self, **arguments: Any) -> Any:
+        given = {key: value for key, value in arguments.items() if value is not None or self._required(key)}
+        again = self.idempotent or not self.side_effects
+        call = self._connection.call(self.theirs, given, seconds=self.seconds, again=again)
+        # A cancelled wait cancels the call, which tells the server.
+        result = await asyncio.wrap_future(self._connection.start(call))
+        return value_of(self.name, result)
+
+    def _required(self, name: str) -> bool:
+        return not (self.inputs or {}).get(name, {}).get("nullable")
+
+    def _returns(self, function: Callable[..., object], docs: Documentation) -> Mapping[str, Any] | None:
+        schema: Any = self._output_schema
+        properties: Any = schema.get("properties", {}) if schema else {}
+        return properties["result"] if list(properties) == ["result"] else schema  # as `value_of` gives it
+
+
+class McpTools:
+    """The tools of one MCP server; `mcp_tools` makes it.
+
+    Use it in a `with` or `async with` block, or call `close()`: the server is ended with it. Iterating gives the tools,
+    so it can stand where a list of tools is asked for. A server that died is started, or connected to, again at the
+    next call. Tools that the server adds, changes or takes back while it is connected are seen in `tools` at once, and
+    by agents that `follow` names at their next step.
+    """
+
+    def __init__(
+        self,
+        server: Command | Address,
+        *,
+        prefix: str = "",
+        timeout: float | None = 60.0,
+        connect_seconds: float = CONNECT_SECONDS,
+        untrusted: bool = True,
+    ) -> None:
+        if prefix and not prefix.isidentifier():
+            raise ConfigurationError(f"prefix is {prefix!r}", hint="the beginning of a name: letters, digits and _")
+        self._prefix = prefix
+        self._timeout = timeout
+        self._untrusted = untrusted
+        self._lock = threading.Lock()
+        self._tools: dict[str, Tool] = {}
+        self._digests: dict[str, bytes] = {}
+        self._followers: list[HasTools] = []
+        self._connection = Connection(server, on_tools=self._take, seconds=connect_seconds)
+
+    @property
+    def tools(self) -> dict[str, Tool]:
+        """By name, as they are now; connects if that was not done yet."""
+        if not self._digests:
+            self.connect()
+        with self._lock:
+            return dict(self._tools)
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self.tools.values())
+
+    def connect(self) -> Self:
+        """Connect, and ask for the tools.
+
+        Raises:
+            ToolError: The server cannot be had.
+            MissingExtra: The extra `mcp` is not installed.
+        """
+        _check_installed()
+        self._connection.start(self._connection.connected()).result()
+        return self
+
+    def follow(self, agent: HasTools) -> None:
+        """Keep the server's tools in `agent.tools`: what changes there, changes at the agent's next step."""
+        tools = self.tools
+        with self._lock:
+            self._followers.append(agent)
+            agent.tools.update(tools)
+
+    def close(self) -> None:
+        """End the connection, and a server that was started for it."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.connect()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        _check_installed()
+        try:
+            await asyncio.wrap_future(self._connection.start(self._connection.connected()))
+        except BaseException:
+            await asyncio.to_thread(self.close)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.close)
+
+    def _take(self, listed: Sequence[Listed]) -> None:
+        """What the server has now. A tool that is as it was stays the same object."""
+        made: dict[str, Tool] = {}
+        digests: dict[str, bytes] = {}
+        for one in listed:
+            name = self._named(one.name, made)
+            said = canonical(one.model_dump(mode="json", exclude={"meta", "icons"}))
+            if self._digests.get(name) == said:
+                made[name] = self._tools[name]
+            else:
+                tool = McpTool(name, one, self._connection, timeout=self._timeout, untrusted=self._untrusted)
+                _ = tool.schema  # a malformed one is found here
+                made[name] = tool
+            digests[name] = said
+        with self._lock:
+            gone = self._tools.keys() - made.keys()
+            before, self._tools, self._digests = self._tools, made, digests
+            for agent in self._followers:
+                for name in gone:
+                    if agent.tools.get(name) is before[name]:
+                        del agent.tools[name]
+                for name, tool in made.items():
+                    if agent.tools.get(name) is not tool:
+                        agent.tools[name] = tool
+
+    def _named(self, theirs: str, taken: Mapping[str, Tool]) -> str:
+        """A name that models and snippets can use: servers may use dots and dashes."""
+        name = re.sub(r"\W", "_", f"{self._prefix}{theirs}", flags=re.ASCII)[:60] or "tool"
+        if name[0].isdigit() or name in RESERVED:
+            name = f"_{name}"
+        number, free = 2, name
+        while free in taken:
+            free, number = f"{name}_{number}", number + 1
+        return free
+
+
+def mcp_tools(
+    server: str | Sequence[str] | Mapping[str, Any],  # Any: as the configuration files of MCP clients have it
+    *,
+    prefix: str = "",
+    env: Mapping[str, str] | None = None,
+    cwd: Path | str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float | None = 60.0,
+    connect_seconds: float = CONNECT_SECONDS,
+    untrusted: bool = True,
+) -> McpTools:
+    """The tools of an MCP server.
+
+    Args:
+        server: The address of one that speaks streamable HTTP (`"http://127.0.0.1:8000/mcp"`), a command that starts
+            one which speaks over its standard input and output (`["python", "server.py"]`), or either as in
+            configuration files: `{"command": ..., "args": [...], "env": {...}}`, `{"url": ..., "headers": {...}}`.
+        prefix: Before the name of each tool, where two servers have tools of one name.
+        env: Variables for a server that is started; it gets PATH, HOME and the like besides, and nothing else.
+        cwd: Where it is started.
+        headers: For a server at an address, such as `Authorization`.
+        timeout: Seconds that a call may take; None: any time.
+        connect_seconds: What starting or reaching the server may take.
+        untrusted: Whether what it gives is marked as data from outside. False only for servers that give nothing that
+            others wrote.
+
+    Raises:
+        ConfigurationError: `server` is none of these.
+    """
+    options: dict[str, Any] = {
+        "prefix": prefix, "timeout": timeout, "connect_seconds": connect_seconds, "untrusted": untrusted
+    }  # fmt: skip
+    if isinstance(server, Mapping):
+        if "url" in server:
+            return McpTools(Address(str(server["url"]), {**server.get("headers", {}), **(headers or {})}), **options)
+        if "command" in server:
+            merged = {**server.get("env", {}), **(env or {})}
+            where = cwd if cwd is not None else server.get("cwd")
+            return McpTools(Command(str(server["command"]), [*server.get("args", ())], merged, where), **options)
+    elif isinstance(server, str):
+        if server.startswith(("http://", "https://")):
+            return McpTools(Address(server, headers or {}), **options)
+    elif server and all(isinstance(cast("object", part), str) for part in server):
+        return McpTools(Command(server[0], server[1:], env or {}, cwd), **options)
+    raise ConfigurationError(
+        f"{brief(server, 200)} is no MCP server",
+        hint='an address ("http://..."), or a command in a list (["python", "server.py"])',
+    )
+
+
+def _check_installed() -> None:
+    try:
+        import mcp
+    except ImportError as error:
+        raise MissingExtra("MCP", "mcp") from error
+    if not hasattr(mcp, "Client"):
+        raise ConfigurationError("the package mcp is older than 2", hint="pip install 'wherry[mcp]'")
