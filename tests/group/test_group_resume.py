@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry import FunctionModel, GroupChat, Limits, RunStatus, ToolCallingAgent, open_store
+from wherry import CodeAgent, FunctionModel, GroupChat, Limits, RunStatus, ScriptedModel, ToolCallingAgent, open_store
 from wherry.agents.group import Chat, Human, MaxRounds, Mention
 from wherry.errors import ModelError, StoreConflict
-from wherry.journal import EventType, read_events, verify
+from wherry.journal import Event, EventType, read_events, verify
 from wherry.messages import canonical
 from wherry.models import ModelRequest
+from wherry.policy.approvals import Decision
 from wherry.store import Store
 
 asked: list[str] = []
@@ -73,13 +75,14 @@ def test_a_chat_that_was_cancelled_goes_on_where_it_stood() -> None:
     @given(st.lists(st.integers(1, events), min_size=1, max_size=3))
     def interrupted(stops: list[int]) -> None:
         asked.clear()
-        group, run_id = party(store), ""
+        group = party(store)
+        run_id: str = ""
 
         async def main() -> None:
             nonlocal run_id
             stream = group.astream("Talk about harbours.")
             async for number, event in aenumerate(stream):
-                run_id = run_id or event.run_id
+                run_id = run_id or str(event.run_id)
                 if number == stops[0]:
                     group.cancel(run_id)
             for stop in stops[1:]:
@@ -116,7 +119,7 @@ def test_a_chat_that_was_cancelled_goes_on_where_it_stood() -> None:
     store.close()
 
 
-async def aenumerate(stream: Any) -> Any:
+async def aenumerate(stream: AsyncIterator[Event]) -> AsyncIterator[tuple[int, Event]]:
     number = 0
     async for item in stream:
         number += 1
@@ -221,4 +224,55 @@ def test_whoever_wrote_meanwhile_is_a_conflict() -> None:
     anyio.run(group.transcript(stopped.run_id).append, "mallory", "I was never asked.")
     with pytest.raises(StoreConflict, match="mallory"):
         group.resume(stopped.run_id, limits=Limits())
+    store.close()
+
+
+def test_a_person_may_take_a_week(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'wherry.db'}"
+
+    def group(store: Store) -> GroupChat:
+        return GroupChat([member("ann"), Human("eve", ask="wait")], speaker="round_robin", max_rounds=4, store=store)
+
+    store = open_store(url)
+    first = group(store).run("Agree on a time.")
+    assert (first.status, first.output, first.steps) == (RunStatus.WAITING, None, 2)
+    (question,) = first.pending
+    assert (question.agent, question.name) == ("eve", "say")
+    assert "ann saw" in question.arguments["conversation"]
+    assert group(store).resume(first.run_id).status is RunStatus.WAITING, "nobody has decided"
+    store.close()
+
+    store = open_store(url)  # in another process
+    count = len(asked)
+    answer = Decision(True, arguments={"text": "At noon."})
+    second = group(store).resume(first.run_id, approvals={question.id: answer})
+    assert second.status is RunStatus.WAITING, "it is her turn again"
+    assert len(asked) == count + 1
+    assert spoken(group(store), first.run_id)[2] == (3, "eve", "At noon.")
+    (question,) = second.pending
+    third = group(store).resume(first.run_id, approvals={question.id: False})
+    assert third.status is RunStatus.COMPLETED
+    assert [author for _, author, _ in spoken(group(store), first.run_id)] == ["user", "ann", "eve", "ann"]
+    verify(store, first.run_id)
+    store.close()
+
+
+def test_a_person_below_a_manager_suspends_it_too() -> None:
+    store = open_store("memory://")
+    panel = GroupChat(
+        [member("ann"), Human("eve", ask="wait")],
+        speaker="round_robin",
+        max_rounds=2,
+        name="panel",
+        description="Two who discuss.",
+    )
+    manager = CodeAgent(
+        model=ScriptedModel(["```python\nfinal_answer(panel('discuss it'))\n```"]), managed_agents=[panel], store=store
+    )
+    first = manager.run("go")
+    assert first.status is RunStatus.WAITING
+    (question,) = first.pending
+    assert question.root_run_id == first.run_id
+    answer = Decision(True, arguments={"text": "At noon."})
+    assert manager.resume(first.run_id, approvals={question.id: answer}).output == "At noon."
     store.close()

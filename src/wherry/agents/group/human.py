@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, ClassVar, TypeAlias, TypedDict, Unpack
+from typing import Any, ClassVar, Literal, TypeAlias, TypedDict, Unpack
 
 import anyio.to_thread
 
@@ -13,6 +13,7 @@ from wherry.agents.agent import Agent
 from wherry.agents.group.seats import Seat
 from wherry.agents.group.state import Chat
 from wherry.agents.loop import Turn
+from wherry.agents.permission import permit
 from wherry.agents.result import RunStatus
 from wherry.agents.run import Run
 from wherry.context.previews import head_and_tail
@@ -21,7 +22,7 @@ from wherry.messages import ToolSchema
 from wherry.models import ModelDelta, ModelProfile, ModelReply, ModelRequest
 from wherry.policy import Limits
 from wherry.store import Store
-from wherry.tools import Tool
+from wherry.tools import Tool, tool
 from wherry.tools.builtin.ask_user import AskUser
 
 SHOWN = 3
@@ -32,6 +33,17 @@ Answer: TypeAlias = "str | None"
 HumanFunction: TypeAlias = "Callable[[Chat], Answer | Awaitable[Answer]]"
 """What a person says, given the chat; None or nothing but blanks: nothing this time. One that is no coroutine function
 runs in a thread, so it may wait for a person as long as it likes."""
+
+
+@tool(needs_approval=True)
+def say(text: str, conversation: str = "") -> str:
+    """Say something in the conversation.
+
+    Args:
+        text: What is said; empty for nothing.
+        conversation: What was said last, for whoever answers.
+    """
+    return text
 
 
 class Unasked:
@@ -60,13 +72,15 @@ class HumanOptions(TypedDict, total=False):
 
 
 class Human(Agent):
-    """A person: what they say comes from the terminal, or from a function.
+    """A person: what they say comes from the terminal, from a function, or later.
 
     Each of their turns is a run of its own, as any participant's, without a model.
 
     Args:
         name: by which the others know them.
-        ask: a function of the chat that gives what they say, sync or async; None: the terminal is asked.
+        ask: a function of the chat that gives what they say, sync or async; None: the terminal is asked; `"wait"`: the
+            run ends there with `RunStatus.WAITING`, for any time, and goes on with `resume` once the question among its
+            `pending` is approved with what they say as its argument `text`, or denied: they say nothing.
         description: what the others, and who chooses speakers, know of them.
         terminal: the terminal's device.
         options: as of any agent: `limits` (`seconds` is how long they may take), `hooks`, `store`.
@@ -78,14 +92,14 @@ class Human(Agent):
         self,
         name: str = "human",
         *,
-        ask: HumanFunction | None = None,
+        ask: HumanFunction | Literal["wait"] | None = None,
         description: str | None = "A person.",
         terminal: str = "/dev/tty",
         **options: Unpack[HumanOptions],
     ) -> None:
         super().__init__((), Unasked(), name=name, description=description, **options)
-        if ask is not None and not callable(ask):
-            raise ConfigurationError(f"ask is {ask!r}", hint="give a function of the chat, or leave it out")
+        if ask is not None and ask != "wait" and not callable(ask):
+            raise ConfigurationError(f"ask is {ask!r}", hint="give a function of the chat, 'wait', or leave it out")
         self._ask = ask
         self._terminal = AskUser(terminal=terminal)
 
@@ -105,20 +119,35 @@ class Human(Agent):
         run.step = 1
         seat = run.order.conversation
         chat = seat.chat if isinstance(seat, Seat) else None
-        return RunStatus.COMPLETED, await self._said(run, chat)
-
-    async def _said(self, run: Run, chat: Chat | None) -> str:
+        if isinstance(self._ask, str):
+            said = await self._by_decision(run, chat)
+            return (RunStatus.COMPLETED, said) if said is not None else (RunStatus.WAITING, None)
         if self._ask is None:
-            return await self._by_terminal(run, chat)
+            return RunStatus.COMPLETED, await self._by_terminal(run, chat)
+        return RunStatus.COMPLETED, await self._by_function(self._ask, chat)
+
+    async def _by_decision(self, run: Run, chat: Chat | None) -> str | None:
+        """What a person decided to say; None while nobody has."""
+        question = {"text": "", "conversation": run.order.task if chat is None else shown(chat)}
+        found = await permit(run, say, say.name, "1", question)
+        if found.waits is not None:
+            run.pending.append(found.waits)
+            return None
+        if found.refusal is not None:
+            run.warn(f"{self.name} said nothing: {found.refusal}")
+            return ""
+        return str(found.arguments["text"])
+
+    async def _by_function(self, ask: HumanFunction, chat: Chat | None) -> str:
         if chat is None:
             raise ConfigurationError(
                 f"{self.name!r} is asked outside of a group chat, where its function has no chat to look at",
                 hint="put it into GroupChat([...])",
             )
-        if inspect.iscoroutinefunction(self._ask):
-            said: object = await self._ask(chat)
+        if inspect.iscoroutinefunction(ask):
+            said: object = await ask(chat)
         else:
-            said = await anyio.to_thread.run_sync(partial(self._ask, chat), abandon_on_cancel=True)
+            said = await anyio.to_thread.run_sync(partial(ask, chat), abandon_on_cancel=True)
             if inspect.isawaitable(said):
                 said = await said
         if not isinstance(said, str | None):
