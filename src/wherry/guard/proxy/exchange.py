@@ -282,14 +282,7 @@ class Exchange:
         try:
             reservation = await self.day.account.reserve(ready.tokens, ready.output * many, price)
         except LimitReached as error:
-            self.work.metrics.count("limited_total", key=self.day.client.name, limit=error.limit)
-            self.work.diary.limit_reached(self.day, error.limit, error.value)
-            raise Refusal(
-                429,
-                f"the limit of {error.value} {error.limit} a day of the key {self.day.client.name!r} is reached; "
-                "it begins anew at midnight UTC",
-                code="limit_reached",
-            ) from None
+            raise self.limited(error) from None
         except ConfigurationError as error:
             raise Refusal(400, f"{error.message} ({place.known_as!r})", code="price_not_known") from None
         if reservation.max_output < ready.output * many:
@@ -364,6 +357,17 @@ class Exchange:
         if parsed is not None and parsed.get("error") and "choices" not in parsed:
             raise _Failed(classify(status=200, body=parsed), Answer(502, passed, redact_bytes(body)))
         return Answer(200, passed, body, parsed=parsed, attempt=attempt)
+
+    def limited(self, error: LimitReached) -> Refusal:
+        """What a client is told whose key has spent what it may."""
+        self.work.metrics.count("limited_total", key=self.day.client.name, limit=error.limit)
+        self.work.diary.limit_reached(self.day, error.limit, error.value)
+        return Refusal(
+            429,
+            f"the limit of {error.value} {error.limit} a day of the key {self.day.client.name!r} is reached; "
+            "it begins anew at midnight UTC",
+            code="limit_reached",
+        )
 
     def _adapted(self, upstream: Upstream, ready: Ready, failure: Failure) -> bool:
         """Whether the server refused what was only asked for here."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, cast
 
 from wherry.errors import ConfigurationError, MissingExtra, StoreError
 from wherry.guard.proxy.anthropic_format import ANTHROPIC
+from wherry.guard.proxy.artifact_tools import read_and_answered
 from wherry.guard.proxy.bounding import Asked
 from wherry.guard.proxy.diary import Diary
 from wherry.guard.proxy.exchange import Exchange, Work
@@ -165,7 +166,8 @@ class Proxy:
         exchange = Exchange(self.work, asked, day, request.headers, artifacts=artifacts)
         day.under_way += 1
         try:
-            return await relay(request, exchange, await exchange.answer())
+            answer = await (read_and_answered(exchange) if artifacts else exchange.answer())
+            return await relay(request, exchange, answer)
         finally:
             day.under_way -= 1
 
