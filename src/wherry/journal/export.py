@@ -1,4 +1,4 @@
-"""A journal as JSON Lines that a reader can check without wherry: `docs/audit.md` has the twenty lines that do.
+"""A journal as JSON Lines that a reader can check without wherry: `docs/audit.md` has a script that does.
 
 Every line is an object with one key, which says what it is:
 
