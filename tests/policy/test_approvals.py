@@ -48,7 +48,8 @@ def look(what: str) -> str:
 
 
 def paying(**options: Any) -> Tool:
-    return tool(pay, **{"needs_approval": True, "side_effects": True, **options})
+    chosen: dict[str, Any] = {"needs_approval": True, "side_effects": True, **options}
+    return tool(pay, **chosen)
 
 
 def calls(*items: tuple[str, dict[str, Any]]) -> ModelReply:
@@ -199,7 +200,10 @@ def test_the_policy_decides_by_arguments(store: Store) -> None:
 
 
 def test_a_predicate_of_the_tool(store: Store) -> None:
-    asks = paying(needs_approval=lambda a: a["to"] != "ann")
+    def others(arguments: Mapping[str, Any]) -> bool:
+        return arguments["to"] != "ann"
+
+    asks = paying(needs_approval=others)
     agent = agent_of([calls(("pay", {"amount": 1}), ("pay", {"amount": 2, "to": "x"})), final(1)], store, tools=[asks])
     waits = agent.run("pay")
     assert PAID == [(1, "ann")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wherry.cli import audit, guarding, inspecting, noting, preparing
+from wherry.cli import approving, audit, changing, guarding, inspecting, noting, preparing
 from wherry.cli.ending import Exit
 from wherry.cli.options import Agent, AgentKind, Json, Kind, LimitOptions, MaxSteps, Model, StoreUrl, end, named
 
@@ -218,6 +218,8 @@ def show(
     end(context, body, store=store, as_json=as_json)
 
 
+for command in (approving.approvals, approving.approve, approving.deny, changing.changes):
+    app.command()(command)
 for command in (guarding.guard, inspecting.cost, inspecting.doctor, inspecting.diagnose, inspecting.fit, audit.prune):
     app.command()(command)
 app.add_typer(audit.audit, name="audit")

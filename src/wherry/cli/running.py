@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from wherry.journal import Event, EventType
 from wherry.observe.console import Console
 from wherry.observe.visible import visible
 from wherry.policy import Limits
+from wherry.policy.approvals import Approval, waiting
 from wherry.tools import as_text
 
 Output = Literal["live", "answer", "json"]
@@ -34,6 +35,8 @@ class Ending:
     finished: Event
     output: Any  # Any: JSON, whatever the agent answered
     warnings: list[str] = field(default_factory=list[str])
+    pending: list[Approval] = field(default_factory=list["Approval"])
+    """What waits for a person."""
 
     @property
     def status(self) -> str:
@@ -50,6 +53,7 @@ class Ending:
             "usage": payload["usage"],
             "warnings": self.warnings,
             "error": payload["error"],
+            "pending": [approval.to_json() for approval in self.pending],
         }
 
 
@@ -95,7 +99,9 @@ class Playing:
             finished = last_event(self._agent.store, self._run_id)
         if finished is None or self._run_id is None:
             raise RuntimeError("the run ended without its last event")
-        return Ending(self._run_id, finished, output_of(self._agent.store, finished), warnings)
+        store = self._agent.store
+        pending = waiting(store, run_id=self._run_id) if finished.payload["status"] == "waiting" else []
+        return Ending(self._run_id, finished, output_of(store, finished), warnings, pending)
 
     @property
     def run_id(self) -> str | None:
@@ -167,14 +173,19 @@ def play(playing: Playing, worker: Agent, output: Output) -> Exit:
         raise
     finally:
         worker.store.close()
-    _say_how_to_go_on(playing, ending.status, output)
+    _say_how_to_go_on(playing, ending.status, output, ending.pending)
     return playing.stopped or exit_of(ending.status)
 
 
-def _say_how_to_go_on(playing: Playing, status: str, output: Output) -> None:
+def _say_how_to_go_on(playing: Playing, status: str, output: Output, pending: Sequence[Approval] = ()) -> None:
     if output == "json" or playing.run_id is None or playing.stopped is Exit.CLOSED:
         return
-    if status not in ("completed", "waiting"):
+    if pending:
+        from wherry.cli.approving import told
+
+        complain("\n".join(line for approval in pending for line in told(approval)))
+        complain(f"it waits; when that is decided: wherry resume {playing.run_id}")
+    elif status not in ("completed", "waiting"):
         more = {"limit": " --limit NAME=VALUE", "max_steps": " --max-steps N"}.get(status, "")
         complain(f"go on with it: wherry resume {playing.run_id}{more}")
 

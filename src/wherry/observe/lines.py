@@ -189,7 +189,36 @@ def _tools_changed(payload: Payload, _agent: str) -> list[Line]:
         for verb in ("added", "removed", "changed")
         if payload.get(verb)
     ]
+    if payload.get("code"):
+        parts.append(f"new code of {', '.join(str(name) for name in payload['code'])}")
     return [[(f"  tools {one_line('; '.join(parts))}", "magenta")]]
+
+
+def _changed(what: str) -> Callable[[Payload, str], list[Line]]:
+    def render(_payload: Payload, _agent: str) -> list[Line]:
+        return [[(f"  {what} changed", "magenta"), (" (wherry changes shows how)", "dim")]]
+
+    return render
+
+
+def _approval_requested(payload: Payload, _agent: str) -> list[Line]:
+    arguments = ", ".join(f"{one_line(str(name))}={_argument(value)}" for name, value in payload["arguments"].items())
+    call = f"{one_line(str(payload['name']))}({arguments})"
+    id = one_line(str(payload["id"]))
+    return [
+        [("  ? ", "bold yellow"), (call, "yellow"), (f" waits for a person: {one_line(str(payload['why']), 300)}", "")],
+        [("    ", ""), (f"wherry approve {id}    wherry deny {id} --reason '...'", "dim")],
+    ]
+
+
+def _approval_decided(payload: Payload, _agent: str) -> list[Line]:
+    word = ("approved", "green") if payload["approved"] else ("denied", "red")
+    rest = f" {one_line(str(payload['name']))}"
+    if payload.get("by"):
+        rest += f" by {one_line(str(payload['by']))}"
+    if payload.get("reason"):
+        rest += f": {one_line(str(payload['reason']), 300)}"
+    return [[("  ", ""), word, (rest, "")]]
 
 
 def _plan_made(payload: Payload, _agent: str) -> list[Line]:
@@ -228,6 +257,11 @@ _RENDER: Mapping[EventType, Callable[[Payload, str], list[Line]]] = {
     EventType.CONTEXT_OFFLOADED: _offloaded,
     EventType.CONTEXT_COMPACTED: _compacted,
     EventType.TOOLS_CHANGED: _tools_changed,
+    EventType.PROMPT_CHANGED: _changed("prompt"),
+    EventType.MODEL_CHANGED: _changed("model"),
+    EventType.POLICY_CHANGED: _changed("policy"),
+    EventType.APPROVAL_REQUESTED: _approval_requested,
+    EventType.APPROVAL_DECIDED: _approval_decided,
     EventType.SPEAKER_CHOSEN: _speaker_chosen,
     EventType.PLAN_MADE: _plan_made,
     EventType.LIMIT_REACHED: _limit_reached,

@@ -154,7 +154,12 @@ def ask(store: Store, approval: Approval) -> None:
 
 def waiting(store: Store, *, run_id: str | None = None, limit: int = 100) -> list[Approval]:
     """What waits in a tree of runs, or in all; oldest first."""
-    return [_read(row) for row in store.approvals.find(root_run_id=run_id, pending=True, limit=limit)]
+    return asked(store, run_id=run_id, pending=True, limit=limit)
+
+
+def asked(store: Store, *, run_id: str | None = None, pending: bool | None = None, limit: int = 100) -> list[Approval]:
+    """Questions of a tree of runs, or of all; oldest first. `pending`: those that wait (True) or are answered."""
+    return [_read(row) for row in store.approvals.find(root_run_id=run_id, pending=pending, limit=limit)]
 
 
 def find_approval(store: Store, id: str) -> Approval:
