@@ -19,6 +19,15 @@ from collections.abc import Callable
 VARIABLE = "WHERRY_FAILPOINT"
 
 FAILPOINTS: dict[str, str] = {
+    "run.resumed": "a run that goes on has that on record, and nothing was done yet",
+    "reply.came": "a model has answered, and nothing of that is recorded",
+    "call.committed": "a tool's call is on record, and not made",
+    "tool.ran": "a tool has run, its result is not recorded",
+    "snippet.committed": "a snippet is on record, and was not run",
+    "snippet.ran": "a snippet has run, nothing of its end is recorded",
+    "child.called": "the call of a managed agent is on record, its run has none",
+    "child.returned": "a managed agent's run is over, its manager has not gone on",
+    "run.finishing": "a run is at its end, which is not recorded",
     "transaction.begin": "a write was asked for; its transaction is not begun",
     "batch.messages": "a batch's messages are inserted, its records are not",
     "batch.events": "a batch's records are inserted, the run's row is not",

@@ -14,6 +14,7 @@ from wherry.agents.run import Run, SuspendedError
 from wherry.agents.whole_texts import kept_text, text_again
 from wherry.context.untrusted import Untrusted
 from wherry.errors import LimitReached, ToolError, WherryError
+from wherry.failpoints import failpoint
 from wherry.journal import EventType
 from wherry.messages import Message, parse
 from wherry.sandbox.values import Encoded
@@ -105,7 +106,9 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
             given = permission.arguments
             context = replace(run.context, step=run.step, call=call, egress=hosts(run))
             with use_context(context):
+                failpoint("call.committed")
                 outcome = Outcome(ok=True, value=await tool.call(given))
+                failpoint("tool.ran")
     except SuspendedError as suspended:
         return Outcome(ok=False, error=suspended.message)  # nothing is recorded: the call is looked at again
     except ToolError as error:

@@ -22,6 +22,7 @@ from wherry.agents.sound_calls import sound_calls
 from wherry.agents.streaming import deltas_wanted, streamed
 from wherry.context import DEFAULT_WINDOW, Fitted
 from wherry.errors import ContextBudgetError, ModelError, WherryError
+from wherry.failpoints import failpoint
 from wherry.journal import EventType
 from wherry.messages import Message, ToolSchema, Usage
 from wherry.models import Failure, FailureKind, Model, ModelProfile, ModelReply, ModelRequest
@@ -211,6 +212,7 @@ class _Question:
             raise
         finally:
             backend.gate.leave(tokens)
+        failpoint("reply.came")
         return reply, time.monotonic() - started
 
     async def _taken(self, reply: ModelReply, seconds: float) -> ModelReply:

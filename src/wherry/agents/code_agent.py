@@ -23,6 +23,7 @@ from wherry.agents.toolbox import own_names
 from wherry.agents.whole_texts import kept_text, text_again
 from wherry.context.untrusted import Untrusted
 from wherry.errors import ConfigurationError, Refuse, SandboxError, ToolError
+from wherry.failpoints import failpoint
 from wherry.journal import EventType
 from wherry.messages import Message, ToolSchema, canonical, parse
 from wherry.models import Model, ModelProfile, ModelReply
@@ -191,7 +192,9 @@ class CodeAgent(Agent):
                 if run.fatal is not None or run.pending:
                     session.interrupt()
 
+        failpoint("snippet.committed")
         execution = await session.run(code, call_tool=call, tools=names, conditions=Conditions(seed))
+        failpoint("snippet.ran")
         kept = await keep_files(run, session)
         interrupted = run.fatal is not None or bool(run.pending)
         notes += kept.told()

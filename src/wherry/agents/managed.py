@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Order, Run, SuspendedError
 from wherry.errors import ConfigurationError, ToolError
+from wherry.failpoints import failpoint
 from wherry.tools import Tool, check_name, current_context, tool
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ async def ask_agent(run: Run, agent: Agent, order: Order, *, call: str) -> RunRe
         result = await execute(agent, order, parent=run, call=call)
     else:
         result = await go_on_below(run, agent, order, known.run_id)
+    failpoint("child.returned")
     run.pending += result.pending
     return result
 

@@ -24,6 +24,7 @@ from wherry.agents.run import Order, Run
 from wherry.agents.spent import spent
 from wherry.context.offload import references
 from wherry.errors import LimitReached, StoreConflict, StoreError, WherryError
+from wherry.failpoints import failpoint
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
 from wherry.messages import JSON, Message, canonical
 from wherry.models import Model, ModelProfile, Prepared
@@ -77,6 +78,7 @@ async def _framed(
         journal = Journal.go_on(store, past.run_id, subscribers=subscribers, parent=above)
         journal.record(EventType.RUN_RESUMED, step=past.step, after=past.status, max_steps=order.max_steps)
         await journal.commit()  # whoever else goes on with it has lost now
+        failpoint("run.resumed")
     elif parent is None:
         journal = Journal.start(store, agent=agent.name or "agent", subscribers=subscribers)
     else:
@@ -137,6 +139,7 @@ async def _called(parent: Run, agent: Agent, order: Order, call: str) -> RunJour
         task=order.task[:TASK_CHARS],
     )
     await parent.journal.commit()  # what is about to happen is durable before it happens
+    failpoint("child.called")
     return journal
 
 
@@ -189,6 +192,7 @@ async def _finish(frame: Frame, status: RunStatus, output: Any, error: BaseExcep
             ref = None
             if error is None:
                 failure, result = broken, replace(result, output=None, status=RunStatus.FAILED)
+        failpoint("run.finishing")
         _record_end(frame, result, ref, failure)
         if frame.hooks is not None:
             await frame.hooks.close()
