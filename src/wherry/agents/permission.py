@@ -123,6 +123,10 @@ async def decide_unknown(run: Run, tool: Tool, name: str, call: str, arguments: 
     wanted = _Call(run, tool, name, call, arguments)
     if not tool.side_effects or tool.idempotent or _was_only_asked(wanted):
         return await permit(run, tool, name, call, arguments)
+    try:
+        tool.checked(arguments)
+    except ToolArgumentError:
+        return Permit(arguments)  # it was never made, and cannot be: the call itself says so
     if tool.checker is not None:
         answer = await _checked_by(wanted)
         if isinstance(answer, Settled):
