@@ -242,7 +242,7 @@ def test_a_signal_cancels_the_run_and_the_journal_says_so(
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == code
-    assert err == ""
+    assert err.startswith("go on with it: wherry resume ")
     assert "✘ sleeper cancelled" in out
     row = last_run(wherry)
     assert row["status"] == "cancelled"
@@ -346,3 +346,15 @@ def test_a_limit_that_is_none_is_refused(wherry: Command, limit: str) -> None:
     done = wherry("run", "Add.", "--agent", "agents.py:crew", "--limit", limit)
     assert done.returncode == 2
     assert "hint:" in done.stderr
+
+
+def test_a_run_that_a_limit_ended_goes_on_by_its_id_alone(wherry: Command) -> None:
+    done = wherry("run", "say it", "--agent", "agents.py:echo", "--limit", "requests=0", "--quiet")
+    assert done.returncode == 4
+    assert done.stderr.startswith("go on with it: wherry resume ")
+    run_id = done.stderr.split("wherry resume ")[1].split()[0]
+    more = wherry("resume", run_id[:-2], "--limit", "requests=9", "--quiet")
+    assert more.returncode == 0, more.stderr
+    assert more.stdout == wherry("run", "say it", "--agent", "agents.py:echo", "--quiet").stdout
+    again = wherry("resume", run_id, "--quiet")
+    assert (again.returncode, again.stdout) == (0, more.stdout)
