@@ -126,6 +126,6 @@ def core_model(model: object) -> Model:
         found = own()
         if found is not None:
             return cast("Model", found)
-    if callable(getattr(model, "generate", None)) or callable(model):
+    if callable(getattr(model, "generate", None)) or (callable(model) and not hasattr(model, "parse_tool_calls")):
         return UserModel(model)
     raise TypeError(f"{model!r} is no model: it has no `generate`")

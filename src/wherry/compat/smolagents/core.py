@@ -23,6 +23,7 @@ from wherry.errors import OutputError
 from wherry.messages import ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.tools import tool as wherry_tool
+from wherry.tools.signature import MAX_DESCRIPTION
 from wherry.tools.threads import run_in_thread
 
 if TYPE_CHECKING:
@@ -190,7 +191,8 @@ class CodeCore(Core, CodeAgent):
         self.rules = Rules(face)
 
     def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile, instructions: str) -> str:
-        return self.shown(super().prompt(schemas, profile, instructions))
+        whole = "\n\n".join(part for part in (instructions, _described(schemas)) if part)
+        return self.shown(super().prompt(schemas, profile, whole))
 
     async def play(self, run: Run) -> tuple[RunStatus, Any]:
         return await self.recorded(run, partial(super().play, run))
@@ -202,6 +204,12 @@ class CodeCore(Core, CodeAgent):
             await recording.acted(run.step, turn, ())
         self.sync()
         return turn
+
+
+def _described(schemas: Sequence[ToolSchema]) -> str:
+    """Descriptions of tools that are longer than what a stub says of them: a table's columns, say."""
+    longer = [one for one in schemas if len(one.description) > MAX_DESCRIPTION or "\n" in one.description.strip()]
+    return "\n".join(f"About {one.name}:\n{one.description.strip()}" for one in longer)
 
 
 class ToolsCore(Core, ToolCallingAgent):

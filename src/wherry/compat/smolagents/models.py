@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar, cast  # Any: parameters of servers
 
@@ -89,16 +89,8 @@ class Model:
         self.model_id = model_id
         self.kwargs = kwargs
 
-    def generate(
-        self,
-        messages: list[ChatMessage],
-        stop_sequences: list[str] | None = None,
-        response_format: Any = None,
-        tools_to_call_from: list[Any] | None = None,
-        **kwargs: Any,
-    ) -> ChatMessage:
-        """Ask the model."""
-        raise TypeError(f"{type(self).__name__} has no `generate`: write it in your subclass of Model")
+    generate: Callable[..., ChatMessage]
+    """Asks the model; written by subclasses."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> ChatMessage:
         return self.generate(*args, **kwargs)
@@ -385,6 +377,9 @@ class LiteLLMModel(ApiModel):
         from wherry.models.litellm import LiteLLMModel as CoreLiteLLMModel
 
         name = self.model_id or ""
+        if "/" not in name:  # LiteLLM knows these by themselves
+            own = {"claude": "anthropic", "gemini": "gemini", "mistral": "mistral", "command": "cohere"}
+            name = f"{own.get(name.split('-')[0], 'openai')}/{name}"
         provider, _, rest = name.partition("/")
         if find_spec("litellm") is None and provider == "openai":
             return CoreOpenAIModel(rest, base_url=self.api_base, api_key=self._api_key, **cast("Any", options))
