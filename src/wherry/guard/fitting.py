@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, Literal, cast
 
 from wherry.context import DEFAULT_WINDOW, ContextBudget, TokenCounter
@@ -309,7 +308,7 @@ def _chain(messages: Sequence[Dict], seed: bytes) -> list[bytes]:
     """For each beginning of the conversation, a digest of all of it."""
     chain = [seed]
     for raw in messages:
-        chain.append(blake2b(chain[-1] + key_of(raw), digest_size=16).digest())
+        chain.append(key_of(raw, chain[-1]))
     return chain
 
 

@@ -78,15 +78,18 @@ class Dialect(Protocol):
         ...
 
 
-def key_of(value: object) -> bytes:
-    """A digest of JSON-like data, to know it again by: by value, since programs change their dicts in place."""
+def key_of(value: object, before: bytes = b"") -> bytes:
+    """A digest of JSON-like data, to know it again by: by value, since programs change their dicts in place.
+
+    Args:
+        before: The digest of what it follows, for one of both.
+    """
     try:
-        data = marshal.dumps(
-            cast("Any", value), 2
-        )  # Any: what it cannot carry raises; version 2 has no references, so that equal values have equal bytes
+        # Version 2 has no references, so that equal values have equal bytes. Any: what it cannot carry raises.
+        data = marshal.dumps(cast("Any", value), 2)
     except ValueError:
         data = canonical(_plain(value))
-    return blake2b(data, digest_size=16).digest()
+    return blake2b(before + data, digest_size=16).digest()
 
 
 def _plain(value: object) -> object:
