@@ -256,6 +256,7 @@ def _asked(wanted: _Call, kind: Kind, why: str, *, times: int = 0) -> Decision |
             text=wanted.version.text if kind == "changed_tool" else "",
         )
         ask(run.store, asked)
+        _supersede(wanted, asked)
     approval = find_approval(run.store, id)
     if approval.digest != digest:
         return Permit(wanted.arguments, refusal="another call waits for approval under the same name; try it otherwise")
@@ -266,6 +267,22 @@ def _asked(wanted: _Call, kind: Kind, why: str, *, times: int = 0) -> Decision |
     if not _recorded(run, EventType.APPROVAL_DECIDED, id):
         _record_answer(run, approval, approval.decision)
     return approval.decision
+
+
+def _supersede(wanted: _Call, asked: Approval) -> None:
+    """Close the questions about what this call was before: the tool or what it is called with is another one now."""
+    run = wanted.run
+    for event in run.past:
+        payload = event.payload
+        if event.type is not EventType.APPROVAL_REQUESTED or (payload["call"], payload["step"]) != (
+            wanted.call,
+            run.step,
+        ):
+            continue
+        row = run.store.approvals.get(payload["id"])
+        if row is not None and row.decision is None and payload["kind"] == asked.kind:
+            said = Decision(False, reason=f"the call is another one now: {asked.id}", by="wherry")
+            decide(run.store, row.id, said)
 
 
 def _record_question(run: Run, approval: Approval) -> None:
