@@ -12,9 +12,9 @@ from wherry.agents.past import Past, read_past
 from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Order, Run
 from wherry.agents.runner import execute
-from wherry.errors import ConfigurationError, OutputError
+from wherry.errors import ConfigurationError, OutputError, RunNotFound
 from wherry.journal import Subscriber
-from wherry.messages import Usage, parse
+from wherry.messages import Message, Usage, parse
 from wherry.policy import Limits
 from wherry.policy.approvals import decide_all
 from wherry.store import Store
@@ -72,7 +72,10 @@ async def go_on_below(run: Run, agent: Agent, order: Order, run_id: str) -> RunR
     Raises:
         WherryError: as `execute`.
     """
-    past = read_past(run.store, run_id)
+    try:
+        past = read_past(run.store, run_id)
+    except RunNotFound:  # it was asked for, and the process ended before its first record
+        return await execute(agent, order, parent=run, run_id=run_id)
     if past.finished is not None and past.status in _ENDED and past.finished["error"] is None:
         return recorded_result(agent, past, run.store)
     return await execute(agent, order, parent=run, past=past)
@@ -87,6 +90,8 @@ def recorded_result(agent: Agent, past: Past, store: Store) -> RunResult:
     finished = past.finished or {}
     output: Any = finished["output"]
     ref = finished["ref"]
+    if (said := finished.get("said")) is not None:
+        output = Message.decode(store.message(said)).content
     if ref is not None:
         data = store.artifacts.read(ref)
         is_text = store.artifacts.info(ref).media_type == "text/plain"

@@ -26,13 +26,21 @@ from wherry.context.offload import references
 from wherry.errors import LimitReached, StoreConflict, StoreError, WherryError
 from wherry.failpoints import failpoint
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
-from wherry.messages import JSON, Message, canonical
+from wherry.messages import JSON, Message, canonical, digest
 from wherry.models import Model, ModelProfile, Prepared
 from wherry.policy import Account
+from wherry.redaction import redact_json
 from wherry.tools import as_json, as_text, use_context
 
 OUTPUT_CHARS = 100_000
 """An output up to this size stands in its event; a larger one is kept as an artifact."""
+
+
+PREVIEW_CHARS = 2000
+SAID_CHARS = 1000
+"""An output of a turn from this size on that is a message of the run is named by that."""
+SAID_PREVIEW_CHARS = 200
+"""Of such an output: whoever wants more has the message."""
 
 
 async def execute(
@@ -43,6 +51,7 @@ async def execute(
     parent: Run | None = None,
     call: str = "",
     past: Past | None = None,
+    run_id: str | None = None,
 ) -> RunResult:
     """Run an agent to its end.
 
@@ -53,6 +62,7 @@ async def execute(
         parent: the run that asks.
         call: the name of its call, unique in its step.
         past: what is recorded of the run, which is then gone on with.
+        run_id: what `parent` has on record already as the run that it asks for, of which nothing else is.
 
     Raises:
         ConfigurationError: the order is none that this agent can take; nothing was recorded.
@@ -60,7 +70,7 @@ async def execute(
     """
     agent.check_order(order)
     with in_session(agent.store if parent is None else parent.store, order.session):
-        frame = await _framed(agent, order, subscribers, parent, call, past)
+        frame = await _framed(agent, order, subscribers, parent, call, past, run_id)
         return await _execute(frame)
 
 
@@ -71,6 +81,7 @@ async def _framed(
     parent: Run | None,
     call: str,
     past: Past | None,
+    run_id: str | None,
 ) -> Frame:
     store = agent.store if parent is None else parent.store
     if past is not None:
@@ -81,6 +92,8 @@ async def _framed(
         failpoint("run.resumed")
     elif parent is None:
         journal = Journal.start(store, agent=agent.name or "agent", subscribers=subscribers)
+    elif run_id is not None:
+        journal = Journal.start(store, agent=agent.name or "managed_agent", parent=parent.journal, run_id=run_id)
     else:
         journal = await _called(parent, agent, order, call)
     account = Account(order.limits, run_id=journal.run_id, parent=None if parent is None else parent.account)
@@ -241,18 +254,29 @@ def _kept_output(frame: Frame, output: Any) -> str | None:
     return kept_content(frame.store, frame.journal, canonical(as_json(output)), media_type="application/json")
 
 
+def _said_last(run: Run | None, output: Any) -> str | None:
+    """The digest of the message that has the output, where it is a turn of a conversation: many texts, each once."""
+    if run is None or run.order.conversation is None or not isinstance(output, str) or len(output) < SAID_CHARS:
+        return None
+    name = digest(redact_json(Message("assistant", output).encode()))
+    return name if name == run.window.newest else None
+
+
 def _record_end(frame: Frame, result: RunResult, ref: str | None, error: BaseException | None) -> None:
     text, run = as_text(result.output), frame.run
     usage = result.usage.to_json()
+    said = None if ref else _said_last(run, result.output)
+    preview = text[: PREVIEW_CHARS if said is None else SAID_PREVIEW_CHARS]
     frame.journal.record(
         EventType.RUN_FINISHED,
         status=result.status,
-        preview=text[:2000],
-        output=None if ref else as_json(result.output),
+        preview=preview,
+        output=None if ref or said else as_json(result.output),
         ref=ref,
         usage=usage,
         steps=result.steps,
         error=None if error is None else _said(error),
+        **({} if said is None else {"said": said}),
         **({} if run is None or not run.reason else {"reason": run.reason}),
         **({} if run is None or run.order.session is None else {"session_revision": run.session_revision}),
     )
@@ -264,7 +288,7 @@ def _record_end(frame: Frame, result: RunResult, ref: str | None, error: BaseExc
             name=frame.journal.agent,
             run_id=frame.journal.run_id,
             status=result.status,
-            preview=text[:2000],
+            preview=preview,
             usage=usage,
             **({} if error is None else {"raised": True}),
             **(run.taint.to_json() if run is not None else {}),
