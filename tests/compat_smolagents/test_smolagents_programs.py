@@ -116,6 +116,14 @@ def test_team(printed: Any) -> None:
     assert "<summary_of_work>" in told[5]
 
 
+@pytest.mark.slow
+def test_structured(printed: Any) -> None:
+    with strict_server(block("final_answer(get_weather_info(city='Tokyo')['temperature'] * 9 / 5 + 32)")) as server:
+        lines = printed("structured", server.url)
+    assert lines == ["partly cloudy", "72.5", "['get_weather_info']"]
+    assert "get_weather_info" in server.requests[0]["messages"][0]["content"]
+
+
 def test_every_program_needs_its_import_line_changed_and_nothing_else() -> None:
     for path in PROGRAMS.glob("*.py"):
         imports = [line for line in path.read_text().splitlines() if "import" in line and "wherry" in line]

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         AgentToolCallError,
         AgentToolExecutionError,
     )
+    from wherry.compat.smolagents.mcp_client import MCPClient
     from wherry.compat.smolagents.memory import (
         ActionStep,
         AgentMemory,
@@ -107,6 +108,7 @@ _NAMES = {
         "AgentError AgentExecutionError AgentGenerationError AgentMaxStepsError AgentParsingError AgentToolCallError "
         "AgentToolExecutionError"
     ),
+    "mcp_client": "MCPClient",
     "memory": (
         "ActionStep AgentMemory CallbackRegistry FinalAnswerStep MemoryStep PlanningStep SystemPromptStep TaskStep "
         "ToolCall"
@@ -156,6 +158,7 @@ __all__ = [
     "InferenceClientModel",
     "LiteLLMModel",
     "LogLevel",
+    "MCPClient",
     "ManagedAgentPromptTemplate",
     "MemoryStep",
     "MessageRole",

@@ -37,7 +37,7 @@ class UserInputTool(Tool):
         return input(f"{question} => Type your answer here:")
 
 
-class _Awaited(Tool):
+class AwaitedTool(Tool):
     """A tool whose `forward` is asynchronous: agents await it, and by hand it is called like any other."""
 
     def __call__(self, *args: Any, sanitize_inputs_outputs: bool = False, **kwargs: Any) -> Any:
@@ -46,7 +46,7 @@ class _Awaited(Tool):
         return portal.call(partial(self.forward, *args, **kwargs))
 
 
-class PythonInterpreterTool(_Awaited):
+class PythonInterpreterTool(AwaitedTool):
     """Runs Python in wherry's sandbox, each call in a session of its own.
 
     Args:
@@ -128,7 +128,7 @@ class DuckDuckGoSearchTool(WebSearchTool):
         self.rate_limit = rate_limit
 
 
-class VisitWebpageTool(_Awaited):
+class VisitWebpageTool(AwaitedTool):
     """Reads a web page, as Markdown (extra `web`).
 
     Args:
@@ -152,7 +152,7 @@ class VisitWebpageTool(_Awaited):
         return await visit(url, self.max_output_length)
 
 
-class WikipediaSearchTool(_Awaited):
+class WikipediaSearchTool(AwaitedTool):
     """Looks an article of Wikipedia up, by its public interface.
 
     Args:

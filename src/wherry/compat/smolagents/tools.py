@@ -268,6 +268,27 @@ class ToolCollection:
         self.tools = list(tools)
 
     @classmethod
+    def from_mcp(cls, server_parameters: Any, trust_remote_code: bool = False, **options: Any) -> Any:
+        """The tools of an MCP server, as a context manager: `with ToolCollection.from_mcp(...) as collection:`.
+
+        Args:
+            server_parameters: as of `MCPClient`.
+            trust_remote_code: must be True: the server's tools do what they like.
+            options: those of `MCPClient`.
+
+        Raises:
+            ValueError: `trust_remote_code` is not True.
+        """
+        if not trust_remote_code:
+            raise ValueError(
+                "Loading tools from MCP requires you to acknowledge you trust the MCP server, as it will execute code "
+                "on your local machine: pass `trust_remote_code=True`."
+            )
+        from wherry.compat.smolagents.mcp_client import collection
+
+        return collection(cls, server_parameters, **options)
+
+    @classmethod
     def from_hub(cls, *_: object, **__: object) -> ToolCollection:
         raise _no_hub("load code from a hub")
 
