@@ -432,3 +432,30 @@ def test_secrets_never_reach_the_store(store: Store, path: Path) -> None:
             assert b"quoted" not in data, file
             assert b"abcdefghijklmnop" not in data
             assert b"IOSFODNN7" not in data
+
+
+def test_a_changed_artifact_is_found_at_the_record_that_names_it(store: Store, path: Path) -> None:
+    journal = make_run(store, end=False)
+    for n, kind in enumerate(("text/plain", "image/png")):
+        kept = store.artifacts.put(b"large %d" % n, media_type=kind, run_id=journal.run_id)
+        payload = {"files": [{"ref": kept.ref}]} if n else {"ref": kept.ref, "arguments": {"ref": "a-000000000000"}}
+        journal.record(EventType.TOOL_RETURNED, **payload)
+    journal.record(EventType.RUN_FINISHED, status="completed", ref=None)
+    commit(journal)
+    assert verify_store(store, artifacts=True).breaks == []
+    for n, seq in ((1, RECORDS + 1), (0, RECORDS)):
+        name = sha256(b"large %d" % n).hexdigest()
+        file = path.with_name("w.db.artifacts") / name[:2] / name[2:]
+        file.write_bytes(b"Large %d" % n)
+        (broken,) = verify_store(store, artifacts=True).breaks
+        assert (broken.run_id, broken.seq, "damaged" in broken.reason) == (journal.run_id, seq, True)
+    file.unlink()
+    assert "cannot be read" in verify_store(store, artifacts=True).breaks[0].reason
+    with sqlite3.connect(path) as db:  # another content under the same reference
+        kept = store.artifacts.put(b"another", media_type="text/plain", run_id=journal.run_id)
+        db.execute("DELETE FROM artifacts WHERE ref = ?", (kept.ref,))
+        query = "UPDATE artifacts SET sha256 = ? WHERE sha256 = ?"
+        db.execute(query, (bytes.fromhex(kept.sha256), sha256(b"large 0").digest()))
+    db.close()
+    assert "is another" in verify_store(store, artifacts=True).breaks[0].reason
+    assert verify_store(store).breaks == []

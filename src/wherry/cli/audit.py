@@ -34,13 +34,16 @@ def verify(
     since: Annotated[
         str | None, typer.Option("--since", metavar="HEAD", help="A head that `audit head` printed and you kept.")
     ] = None,
+    artifacts: Annotated[
+        bool, typer.Option("--artifacts", help="Read the large values, too, that records name, and check them.")
+    ] = False,
     as_json: Json = False,
     store: StoreUrl = None,
 ) -> None:
     """Check the journal: changed, missing, swapped and added records, missing runs; exit code 1 if there are any."""
 
     def body() -> Exit:
-        return _verify(run, since, as_json=as_json)
+        return _verify(run, since, artifacts=artifacts, as_json=as_json)
 
     end(context, body, store=store, as_json=as_json)
 
@@ -102,10 +105,11 @@ def prune(
     end(context, body, store=store, as_json=as_json)
 
 
-def _verify(beginning: str | None, since: str | None, *, as_json: bool) -> Exit:
+def _verify(beginning: str | None, since: str | None, *, artifacts: bool, as_json: bool) -> Exit:
     from wherry.cli.history import find_run
     from wherry.journal import Break, Head, Report, verify_store
     from wherry.journal import verify as verify_run
+    from wherry.journal.artifacts import broken_artifact
     from wherry.store import open_store
 
     try:
@@ -115,10 +119,12 @@ def _verify(beginning: str | None, since: str | None, *, as_json: bool) -> Exit:
     opened = open_store()
     try:
         if beginning is None:
-            report = verify_store(opened, since=kept)
+            report = verify_store(opened, since=kept, artifacts=artifacts)
         else:
             run_id = find_run(opened, beginning).run_id
             broken = verify_run(opened, run_id)
+            if broken is None and artifacts:
+                broken = broken_artifact(opened, run_id)
             records = sum(1 for _ in opened.events(run_id))
             report = Report(runs=1, records=records, breaks=list[Break]() if broken is None else [broken])
     finally:

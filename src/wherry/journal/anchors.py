@@ -17,6 +17,7 @@ from hashlib import sha256
 from typing import Any, Protocol, cast
 
 from wherry.errors import RunNotFound, StoreError
+from wherry.journal.artifacts import broken_artifact
 from wherry.journal.chain import Break, walk
 from wherry.messages import canonical, parse
 from wherry.store import AnchorRow, Store
@@ -87,11 +88,14 @@ class Told(Protocol):
     def __call__(self, run_id: str, broken: Break | None, /) -> None: ...
 
 
-def verify_store(store: Store, *, since: Head | None = None, tell: Told | None = None) -> Report:
+def verify_store(
+    store: Store, *, since: Head | None = None, artifacts: bool = False, tell: Told | None = None
+) -> Report:
     """Check every run that the store has or should have, and the chain of all runs.
 
     Args:
         since: A head that was kept elsewhere: what was there then must be there still.
+        artifacts: Read the large values, too, that records name, and check them.
         tell: Called with every run that was checked, and what is wrong with it.
     """
     report = Report()
@@ -100,6 +104,8 @@ def verify_store(store: Store, *, since: Head | None = None, tell: Told | None =
         runs.setdefault(row.run_id, _Anchored())
     for run_id, anchored in sorted(runs.items()):
         broken = _check(store, run_id, anchored, report)
+        if broken is None and artifacts:
+            broken = broken_artifact(store, run_id)
         if broken is not None:
             report.breaks.append(broken)
         if tell is not None:
