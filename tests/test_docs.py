@@ -138,7 +138,7 @@ def test_commands_exist(where: str, line: str) -> None:
         assert words[1] in targets, where
     elif words[0] == "wherry":
         names = [word for word in words[1:] if re.fullmatch(r"[a-z]+", word)]
-        depth = 2 if names[:1] in (["models"], ["sandbox"], ["audit"]) and len(names) > 1 else 1
+        depth = 2 if names[:1] in (["models"], ["sandbox"], ["audit"], ["memo"]) and len(names) > 1 else 1
         text = helped(*names[:depth]) if names else helped()
         assert text, f"{where}: {line}"
         for option in (word for word in words if word.startswith("-") and word != "-"):
