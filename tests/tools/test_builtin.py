@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wherry.errors import MissingExtra, ToolArgumentError, ToolError
+from wherry.errors import ToolArgumentError, ToolError
 from wherry.store import Store, open_store
 from wherry.tools import ToolContext, signature, use_context
 from wherry.tools.builtin import MemoTool, WebSearch, final_answer_schema, memo, read_artifact
@@ -147,11 +146,6 @@ class TestFinalAnswer:
 
 
 class TestWebSearch:
-    async def test_without_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "ddgs", None)
-        with pytest.raises(MissingExtra, match=r"wherry\[web\]"):
-            await WebSearch().call({"query": "python"})
-
     async def test_an_empty_query(self) -> None:
         with pytest.raises(ToolError, match="empty"):
             await WebSearch().call({"query": "  "})

@@ -22,6 +22,7 @@ from wherry.messages import ToolCall
 from wherry.models import ModelReply, ModelRequest
 from wherry.models.families import UNKNOWN
 from wherry.models.local import LocalModel, pull
+from wherry.models.local.server import close_all
 from wherry.store import Store
 from wherry.tools import Tool
 from wherry.tools.builtin import VisitWebpage, memo
@@ -319,7 +320,10 @@ def test_no_special_token_comes_out_of_the_data(name: str) -> None:
             await model.prepare()
             await _check_tokens(model)
 
-    anyio.run(test)
+    try:
+        anyio.run(test)
+    finally:
+        close_all()
 
 
 async def _check_tokens(model: LocalModel) -> None:
