@@ -16,18 +16,19 @@ from wherry.agents.run import Order, Run
 from wherry.compat.smolagents.adapter import asking, core_model
 from wherry.compat.smolagents.default_tools import FinalAnswerTool
 from wherry.compat.smolagents.errors import AgentError
-from wherry.compat.smolagents.recording import Recorder, Recording, current, user
+from wherry.compat.smolagents.hearing import Recorder
+from wherry.compat.smolagents.recording import Recording, current
 from wherry.compat.smolagents.text import fenced, parse_json_blob
 from wherry.compat.smolagents.tools import Tool
 from wherry.errors import OutputError
-from wherry.messages import ToolSchema
+from wherry.messages import Message, ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.tools import tool as wherry_tool
 from wherry.tools.signature import MAX_DESCRIPTION
 from wherry.tools.threads import run_in_thread
 
 if TYPE_CHECKING:
-    from wherry.compat.smolagents.agents import MultiStepAgent
+    from wherry.compat.smolagents.multi_step import MultiStepAgent
 
 MEND = "\nCall a tool, or call final_answer with the answer."
 
@@ -172,7 +173,7 @@ class Core:
 
 def overrides_run(managed: object) -> bool:
     """Whether a managed agent runs in a way of its own, which a run of wherry's would pass by."""
-    from wherry.compat.smolagents.agents import MultiStepAgent
+    from wherry.compat.smolagents.multi_step import MultiStepAgent
 
     if not isinstance(managed, MultiStepAgent):
         return True
@@ -236,7 +237,7 @@ class ToolsCore(Core, ToolCallingAgent):
 
     async def act(self, run: Run, reply: ModelReply) -> Turn:
         if not reply.tool_calls:
-            turn = user(_no_call(reply.text) + MEND)
+            turn = Turn([Message("user", _no_call(reply.text) + MEND)])
         elif own_inputs(self.face.tools.get("final_answer")):
             turn = await super().act(run, replace(reply, tool_calls=[_wrapped(call) for call in reply.tool_calls]))
         else:

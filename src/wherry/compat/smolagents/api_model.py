@@ -1,0 +1,230 @@
+"""What models are by smolagents' interface: `generate`, and a client of wherry's below it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, ClassVar, cast  # Any: parameters of servers
+
+from wherry.agents import portal
+from wherry.compat.smolagents.messages import (
+    ChatMessage,
+    ChatMessageStreamDelta,
+    ChatMessageToolCallStreamDelta,
+    MessageRole,
+    from_chat,
+    new_call,
+    parse_json_if_needed,
+    reply_to_chat,
+    text_of,
+)
+from wherry.compat.smolagents.text import parse_json_blob
+from wherry.errors import ConfigurationError
+from wherry.messages import ToolSchema
+from wherry.models import Model as CoreModel
+from wherry.models import ModelReply, ModelRequest, RateLimited
+
+
+class _Remove:
+    def __repr__(self) -> str:
+        return "REMOVE_PARAMETER"
+
+
+REMOVE_PARAMETER = _Remove()
+"""As a keyword argument's value: leave the parameter out."""
+
+
+class Model:
+    """Base of models. A subclass of your own has `generate(messages, stop_sequences=None, **kwargs) -> ChatMessage`.
+
+    `window`, its context length in tokens, is what its requests are held to; 8,192 are assumed without it.
+    """
+
+    has_core: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        flatten_messages_as_text: bool = False,
+        tool_name_key: str = "name",
+        tool_arguments_key: str = "arguments",
+        model_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.flatten_messages_as_text = flatten_messages_as_text
+        self.tool_name_key = tool_name_key
+        self.tool_arguments_key = tool_arguments_key
+        self.model_id = model_id
+        self.kwargs = kwargs
+
+    generate: Callable[..., ChatMessage]
+    """Asks the model; written by subclasses."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> ChatMessage:
+        return self.generate(*args, **kwargs)
+
+    def parse_tool_calls(self, message: ChatMessage) -> ChatMessage:
+        """The message with the call that its text holds as JSON.
+
+        Raises:
+            ValueError: it holds none.
+        """
+        message.role = MessageRole.ASSISTANT
+        if not message.tool_calls:
+            if message.content is None:
+                raise ValueError("Message contains no content and no tool calls")
+            found, _ = parse_json_blob(text_of(message.content))
+            name_key = getattr(self, "tool_name_key", "name")
+            if name_key not in found:
+                raise ValueError(f"Tool call needs to have a key '{name_key}'. Got keys: {list(found)} instead")
+            arguments = found.get(getattr(self, "tool_arguments_key", "arguments"))
+            message.tool_calls = [new_call(str(found[name_key]), parse_json_if_needed(arguments))]
+        for call in message.tool_calls:
+            call.function.arguments = parse_json_if_needed(call.function.arguments)
+        return message
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, without keys."""
+        return {**self.kwargs, "model_id": self.model_id}
+
+    @classmethod
+    def from_dict(cls, model_dictionary: Mapping[str, Any]) -> Model:
+        return cls(**model_dictionary)
+
+
+class ApiModel(Model):
+    """A model behind a server."""
+
+    has_core: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        model_id: str,
+        custom_role_conversions: Mapping[str, str] | None = None,
+        client: Any = None,
+        requests_per_minute: float | None = None,
+        retry: bool = True,
+        window: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            model_id: the server's name for the model.
+            custom_role_conversions: not needed: roles are made such that every chat template takes them.
+            client: not taken: wherry has its own.
+            requests_per_minute: most that are made.
+            retry: not needed: what is tried again, and when, follows from the kind of failure.
+            window: the context length in tokens, where the server does not say.
+            kwargs: `temperature`, `max_tokens`, and whatever else the server takes.
+
+        Raises:
+            ConfigurationError: a `client` was given.
+        """
+        keys = ("flatten_messages_as_text", "tool_name_key", "tool_arguments_key")
+        own = {key: kwargs.pop(key) for key in keys if key in kwargs}
+        super().__init__(model_id=model_id, **own, **kwargs)
+        if client is not None:
+            raise ConfigurationError("wherry makes its own clients", hint="give api_base and api_key instead of client")
+        self.custom_role_conversions = custom_role_conversions
+        self.requests_per_minute = requests_per_minute
+        self.window = window
+        self._core: CoreModel | None = None
+
+    def make_core(self, options: dict[str, Any]) -> CoreModel:
+        """The client; `options` are those that all of wherry's have."""
+        raise TypeError(f"{type(self).__name__} has neither a client nor a `generate` of its own")
+
+    def core(self) -> CoreModel | None:
+        """wherry's model below; None where a subclass has a `generate` of its own, which is asked instead."""
+        if type(self).generate is not ApiModel.generate:
+            return None
+        if self._core is None:
+            made = self.make_core(self._options())
+            rate = self.requests_per_minute
+            self._core = made if rate is None else RateLimited(made, rpm=max(1, int(rate)))
+        return self._core
+
+    def _options(self) -> dict[str, Any]:
+        given = {key: value for key, value in self.kwargs.items() if value is not REMOVE_PARAMETER}
+        most = given.pop("max_tokens", None) or given.pop("max_completion_tokens", None)
+        options: dict[str, Any] = {"settings": given}
+        if most is not None:
+            options["max_output"] = most
+        if self.window is not None:
+            options["window"] = self.window
+        if (timeout := given.pop("timeout", None)) is not None:
+            options["timeout"] = timeout
+        return options
+
+    def generate(
+        self,
+        messages: list[ChatMessage],
+        stop_sequences: list[str] | None = None,
+        response_format: Any = None,
+        tools_to_call_from: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> ChatMessage:
+        """Ask the model, outside of any agent.
+
+        Raises:
+            ModelError: the server failed.
+        """
+        core = self.core() or self.make_core(self._options())
+        request = _request(messages, stop_sequences, response_format, tools_to_call_from, kwargs)
+
+        async def ask() -> ModelReply:
+            if (prepare := getattr(core, "prepare", None)) is not None:
+                await prepare()
+            return await core.complete(request)
+
+        return reply_to_chat(portal.call(ask))
+
+    def generate_stream(self, messages: list[ChatMessage], **kwargs: Any) -> Generator[ChatMessageStreamDelta]:
+        """The reply in one piece. Agents stream by `stream_outputs=True`."""
+        said = self.generate(messages, **kwargs)
+        calls = [
+            ChatMessageToolCallStreamDelta(number, call.id, call.type, call.function)
+            for number, call in enumerate(said.tool_calls or ())
+        ]
+        yield ChatMessageStreamDelta(text_of(said.content), calls or None, said.token_usage)
+
+
+def get_tool_json_schema(tool: Any) -> dict[str, Any]:
+    """A tool as a server's native interface takes it."""
+    properties: dict[str, Any] = {}
+    for name, body in cast("Mapping[str, Mapping[str, Any]]", tool.inputs or {}).items():
+        kind = "string" if body.get("type") == "any" else body.get("type", "string")
+        properties[name] = {**body, "type": kind}
+    required = [name for name, body in properties.items() if not body.get("nullable")]
+    parameters = {"type": "object", "properties": properties, "required": required}
+    return {
+        "type": "function",
+        "function": {"name": tool.name, "description": tool.description, "parameters": parameters},
+    }
+
+
+def _request(
+    messages: Sequence[ChatMessage | Mapping[str, Any]],
+    stop_sequences: Sequence[str] | None,
+    response_format: Any,
+    tools: Sequence[Any] | None,
+    settings: Mapping[str, Any],
+) -> ModelRequest:
+    schemas: list[ToolSchema] = []
+    for one in tools or ():
+        function = get_tool_json_schema(one)["function"]
+        schemas.append(ToolSchema(function["name"], function["description"], function["parameters"]))
+    further = dict(settings)
+    most = further.pop("max_tokens", None)
+    if stop_sequences:
+        further["stop"] = list(stop_sequences)
+    return ModelRequest(
+        from_chat(messages), schemas, max_output=most, settings=further, response_format=schema_of(response_format)
+    )
+
+
+def schema_of(response_format: Any) -> Mapping[str, Any] | None:
+    """The JSON Schema in a `response_format` of OpenAI's."""
+    if not isinstance(response_format, Mapping):
+        return None
+    wrapped = cast("Mapping[str, Any]", response_format)
+    named: Mapping[str, Any] = wrapped.get("json_schema") or wrapped
+    return named.get("schema", named)
