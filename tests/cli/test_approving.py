@@ -1,0 +1,128 @@
+"""`wherry approvals`, `approve`, `deny`, `changes`, and how a run that waits ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.cli.command import Command
+
+PAYING = '''
+from wherry import FunctionModel, Policy, ToolCallingAgent, tool
+from wherry.messages import ToolCall
+from wherry.models import ModelReply
+
+
+@tool(needs_approval=True)
+def pay(amount: float, to: str) -> str:
+    """Pay somebody."""
+    return f"paid {amount:g} to {to}"
+
+
+def _answer(request):
+    said = [message.content for message in request.messages if message.role == "tool"]
+    if said:
+        return ModelReply(tool_calls=[ToolCall("end", "final_answer", {"answer": said})])
+    calls = [ToolCall("a", "pay", {"amount": 5, "to": "ann"}), ToolCall("b", "pay", {"amount": 7, "to": "\\x1b[2Jbob"})]
+    return ModelReply(tool_calls=calls)
+
+
+def payer():
+    return ToolCallingAgent([pay], FunctionModel(_answer), name="payer")
+
+
+def strict():
+    return ToolCallingAgent([pay], FunctionModel(_answer), name="payer", policy=Policy(deny=["pay"]))
+'''
+
+
+@pytest.fixture
+def paying(wherry: Command) -> Command:
+    (wherry.folder / "paying.py").write_text(PAYING, encoding="utf-8")
+    return wherry
+
+
+def listed(wherry: Command, *more: str) -> dict[str, Any]:
+    done = wherry("approvals", "--json", *more)
+    assert done.returncode == 0, done.stderr
+    return {one["arguments"]["to"].removeprefix("\x1b[2J"): one for one in map(json.loads, done.stdout.splitlines())}
+
+
+def test_a_run_that_waits_says_what_and_which_command_decides(paying: Command) -> None:
+    done = paying("run", "pay", "--agent", "paying.py:payer")
+    assert done.returncode == 3
+    waits = listed(paying)
+    ann, bob = waits["ann"], waits["bob"]
+    assert f"wherry approve {ann['id']}" in done.stdout
+    assert f'{ann["id"]}  payer wants pay(amount=5, to="ann")' in done.stderr
+    assert f"wherry deny {bob['id']} --reason" in done.stderr
+    assert f"wherry resume {ann['root_run_id']}" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    shown = paying("approvals")
+    assert shown.returncode == 0
+    assert "\x1b" not in shown.stdout
+    assert "`pay` needs approval" in shown.stdout
+
+    first = paying("approve", ann["id"][:9], "--arguments", '{"amount": 50, "to": "ann"}', "--reason", "fine")
+    assert first.returncode == 0, first.stderr
+    assert "1 more waits" in first.stdout
+    again = paying("approve", ann["id"])
+    assert again.returncode == 1
+    assert "approved already" in again.stderr
+    second = paying("deny", bob["id"], "--reason", "not him", "--json")
+    assert json.loads(second.stdout)["decision"]["approved"] is False
+    assert paying("approvals").stdout == "nothing waits for approval\n"
+    assert listed(paying, "--all", ann["root_run_id"]).keys() == {"ann", "bob"}
+
+    rest = paying("resume", ann["root_run_id"], "--quiet")
+    assert rest.returncode == 0, rest.stderr
+    assert json.loads(rest.stdout) == ["paid 50 to ann", "Error: denied by a person: not him"]
+
+
+def test_json_has_what_waits(paying: Command) -> None:
+    done = paying("run", "pay", "--agent", "paying.py:payer", "--json")
+    assert done.returncode == 3
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["status"] == "waiting"
+    assert [one["kind"] for one in result["pending"]] == ["approval", "approval"]
+    quiet = paying("resume", result["run_id"], "--quiet")
+    assert (quiet.returncode, quiet.stdout) == (3, "")
+    assert result["pending"][0]["id"] in quiet.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (("approve", "ap-none"), "no approval", 1),
+        (("approve", "{ann}", "--arguments", "5"), "is no object", 2),
+        (("approve", "{ann}", "--arguments", "{no"), "is no JSON", 2),
+        (("approve", "{ann}", "--arguments", '{"amount": "x", "to": "y"}'), "`amount`", 1),
+        (("approve", "{ann}", "--result", "5"), "takes no result", 1),
+        (("approvals", "none"), "none", 1),
+    ],
+)
+def test_what_cannot_be_decided(paying: Command, arguments: tuple[str, ...], said: str, code: int) -> None:
+    paying("run", "pay", "--agent", "paying.py:payer")
+    ann = listed(paying)["ann"]["id"]
+    done = paying(*(one.replace("{ann}", ann) for one in arguments))
+    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert listed(paying).keys() == {"ann", "bob"}
+
+
+def test_changes_are_listed_with_their_diff(paying: Command) -> None:
+    paying("run", "pay", "--agent", "paying.py:payer")
+    assert paying("changes").stdout == "no changes\n"
+    source = paying.folder / "paying.py"
+    source.write_text(PAYING.replace('"paid {amount:g}', '"gave {amount:g}'), encoding="utf-8")
+    done = paying("run", "pay", "--agent", "paying.py:strict")
+    assert done.returncode == 0, done.stderr
+    assert "tools new code of pay" in done.stdout
+    shown = paying("changes", "--since", "1h", "--agent", "payer").stdout
+    assert "payer: tools new code of pay, before run" in shown
+    assert '  -    return f"paid {amount:g} to {to}"' in shown
+    assert '  +    return f"gave {amount:g} to {to}"' in shown
+    assert "payer: policy changed, before run" in shown
+    rows = [json.loads(line) for line in paying("changes", "--json").stdout.splitlines()]
+    assert [row["type"] for row in rows] == ["tools.changed", "policy.changed"]
+    assert paying("changes", "--agent", "other").stdout == "no changes\n"
