@@ -9,7 +9,20 @@ import typer
 
 from wherry.cli import approving, audit, changing, guarding, inspecting, noting, preparing
 from wherry.cli.ending import Exit
-from wherry.cli.options import Agent, AgentKind, Json, Kind, LimitOptions, MaxSteps, Model, StoreUrl, end, named
+from wherry.cli.options import (
+    Agent,
+    AgentKind,
+    Json,
+    Kind,
+    LimitOptions,
+    MaxSteps,
+    Model,
+    StoreUrl,
+    View,
+    end,
+    named,
+)
+from wherry.errors import ConfigurationError
 
 app = typer.Typer(
     name="wherry",
@@ -201,12 +214,31 @@ def show(
     request: Annotated[
         int | None, typer.Option("--request", min=1, metavar="N", help="What the model saw in its N-th request.")
     ] = None,
+    view: Annotated[
+        View | None,
+        typer.Option(
+            "--view", help="One side of it: the answer, the code as a script, the calls, the requests, the runs below."
+        ),
+    ] = None,
+    record: Annotated[
+        int | None, typer.Option("--record", min=1, metavar="N", help="All of its N-th record, as JSON.")
+    ] = None,
     as_json: Json = False,
     store: StoreUrl = None,
 ) -> None:
     """Show a run again, as it was shown when it happened."""
 
     def body() -> Exit:
+        if sum(option is not None for option in (request, view, record)) > 1:
+            raise ConfigurationError("--request, --view and --record are one thing each", hint="give one of them")
+        if view is not None:
+            from wherry.cli.viewing import show_view
+
+            return show_view(run_id, view, as_json=as_json)
+        if record is not None:
+            from wherry.cli.viewing import show_record
+
+            return show_record(run_id, record, as_json=as_json)
         if request is not None:
             from wherry.cli.requests import show_request
 

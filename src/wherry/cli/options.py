@@ -22,6 +22,16 @@ class AgentKind(StrEnum):
     TOOLS = "tools"
 
 
+class View(StrEnum):
+    """What of a run is shown."""
+
+    ANSWER = "answer"
+    CODE = "code"
+    CALLS = "calls"
+    REQUESTS = "requests"
+    TREE = "tree"
+
+
 Agent = Annotated[
     str | None,
     typer.Option("--agent", metavar="FILE.py:NAME|MODULE:NAME", help="An agent, or a function that makes one."),
