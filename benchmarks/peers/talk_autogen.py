@@ -10,7 +10,13 @@ from autogen_agentchat.agents import AssistantAgent
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 
 logging.disable(logging.CRITICAL)
-info = {"vision": False, "function_calling": True, "json_output": False, "family": "unknown", "structured_output": False}
+info = {
+    "vision": False,
+    "function_calling": True,
+    "json_output": False,
+    "family": "unknown",
+    "structured_output": False,
+}
 client = OpenAIChatCompletionClient(
     model=talk.MODEL, base_url=talk.URL, api_key=talk.KEY, model_info=info, max_tokens=talk.OUTPUT, max_retries=0
 )

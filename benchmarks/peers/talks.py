@@ -39,7 +39,9 @@ async def main(names: list[str]) -> None:
     async with running(ProxySettings((spec,), port=0), store=store) as proxy:
         place = await proxy.upstreams[0].first_place()
         print(f"window {place.window if place else '?'} tokens, {run.HERE.name}, through {proxy.url}")
-        print(f"{'':22}{'turns':>7}{'failed':>8}{'requests':>10}{'folded':>8}{'shortened':>11}{'overflows':>11}{'s':>8}")
+        print(
+            f"{'':22}{'turns':>7}{'failed':>8}{'requests':>10}{'folded':>8}{'shortened':>11}{'overflows':>11}{'s':>8}"
+        )
         for name in names:
             peer = CLIENTS[name]
             before = counts(proxy)

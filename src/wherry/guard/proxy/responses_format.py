@@ -134,10 +134,10 @@ def _items(message: Body) -> list[Any]:
     items: list[Any] = []
     content = message.get("content")
     if content:
-        written: object = content
-        if isinstance(content, list):
-            text_type = "output_text" if role == "assistant" else "input_text"
-            written = [_part(as_dict(part), text_type) for part in cast("list[Any]", content)]
+        # As lists of parts: llama.cpp takes what an assistant said in no other form.
+        text_type = "output_text" if role == "assistant" else "input_text"
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else cast("list[Any]", content)
+        written = [_part(as_dict(part), text_type) for part in parts]
         items.append({"type": "message", "role": role, "content": written})
     for call in dicts_in(message.get("tool_calls")):
         function = as_dict(call.get("function"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -108,6 +109,7 @@ class ProxySettings:
         return is_loopback_host(self.host)
 
 
+@lru_cache(maxsize=64)
 def is_loopback_host(host: str) -> bool:
     """Whether a host's name, without a port, is this machine's own."""
     host = host.strip("[]").lower()
