@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, cast
 
 from wherry.context import DEFAULT_WINDOW, ContextBudget, TokenCounter
@@ -87,21 +88,16 @@ class Fitter:
                 hint="a quarter of the window is a usual reserve",
             )
         self._strict = strict
-        self._folding = Folding(
+        # One for each time that a conversation is made smaller: several may be under way.
+        self._folding = partial(
+            Folding,
             self.counter,
             budget=self.budget,
             control_tokens=profile.control_tokens,
             artifacts=artifacts,
             run_id=run_id,
         )
-        self._writing = Folding(
-            self.counter,
-            budget=self.budget,
-            control_tokens=profile.control_tokens,
-            artifacts=artifacts,
-            run_id=run_id,
-            writer=self._writer,
-        )
+        self._writing = partial(self._folding, writer=self._writer)
         self._counts: OrderedDict[bytes, int] = OrderedDict()
         self._conversations: OrderedDict[bytes, Conversation] = OrderedDict()
 
@@ -160,7 +156,7 @@ class Fitter:
         system: object,
         style: Style,
         reserve: int,
-        folding: Folding,
+        folding: Callable[[], Folding],
     ) -> Fitted:
         dialect = _dialect(messages, system, style)
         chain = _chain(messages, dialect.name.encode() + (key_of(system) if system else b""))
@@ -192,12 +188,12 @@ class Fitter:
         *,
         tools: int,
         reserve: int,
-        folding: Folding,
+        folding: Callable[[], Folding],
     ) -> Fitted:
         room = limit = self.window - reserve
         while True:
             if not conversation.fits(limit, tools):
-                await conversation.fold(folding, room=limit, tools=tools)
+                await conversation.fold(folding(), room=limit, tools=tools)
             written = conversation.dicts()
             prompt, apart = conversation.system(system)
             counts = [self._written(raw, pieces, conversation.dialect) for raw, pieces in written]
