@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from wherry.policy import Limits, Policy
     from wherry.store import open_store
     from wherry.tools import Tool, tool
+    from wherry.tools.mcp_client import mcp_tools
+    from wherry.tools.mcp_server import serve_mcp
 
 __version__ = "0.1.0"
 
@@ -49,7 +51,9 @@ _HOMES = {
     "Tool": "wherry.tools",
     "ToolCallingAgent": "wherry.agents",
     "Usage": "wherry.messages",
+    "mcp_tools": "wherry.tools.mcp_client",
     "open_store": "wherry.store",
+    "serve_mcp": "wherry.tools.mcp_server",
     "tool": "wherry.tools",
 }
 
@@ -73,7 +77,9 @@ __all__ = [
     "Tool",
     "ToolCallingAgent",
     "Usage",
+    "mcp_tools",
     "open_store",
+    "serve_mcp",
     "tool",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
@@ -75,3 +76,42 @@ async def test_langchain() -> None:
     assert await to_tool(AsyncLangChainTool()).call({"query": "x", "top": 1}) == "async {'query': 'x', 'top': 1}"
     with pytest.raises(ToolArgumentError, match="`query` is missing"):
         await one.call({"top": 1})
+
+
+async def test_a_signature_that_begins_with_self() -> None:
+    """`smolagents.tool` of version 1.26 makes such: a static `forward` with a signature of its own making."""
+
+    def add(a: int, b: int = 2) -> int:
+        return a + b
+
+    shape = inspect.signature(add)
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+    class Made:
+        name = "add"
+        description = "Add."
+        inputs = {"a": {"type": "integer", "description": "one"}, "b": {"type": "integer", "nullable": True}}
+        output_type = "integer"
+        forward = staticmethod(add)
+
+        def __call__(self, *args: Any, **kwargs: Any) -> int:
+            return add(*args, **kwargs)
+
+    add.__signature__ = shape.replace(parameters=[own, *shape.parameters.values()])  # pyright: ignore[reportFunctionMemberAccess]
+    assert await to_tool(Made()).call({"a": 1}) == 3
+
+
+async def test_real_tools_of_langchain() -> None:
+    tools: Any = pytest.importorskip("langchain_core.tools")
+
+    @tools.tool
+    def add(a: int, b: int = 2) -> int:
+        """Add."""
+        return a + b
+
+    async def subtract(a: int, b: int) -> int:
+        return a - b
+
+    assert await to_tool(add).call({"a": 1}) == 3
+    made = tools.StructuredTool.from_function(coroutine=subtract, name="subtract", description="Subtract.")
+    assert await to_tool(made).call({"a": 5, "b": 3}) == 2

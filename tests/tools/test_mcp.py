@@ -191,6 +191,20 @@ class TestDeath:
         with pytest.raises(ToolError, match="was closed"):
             await call(server, "add", a=1)
 
+    async def test_a_server_that_does_not_want_to_end(self, tmp_path: Path) -> None:
+        """It and what it started are killed with their group."""
+        program = tmp_path / "stubborn.py"
+        program.write_text(
+            "import runpy, signal, time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            f"runpy.run_path({SERVER!r}, run_name='__main__')\n"
+            "time.sleep(1000)\n"
+        )
+        async with mcp_tools([sys.executable, str(program)], connect_seconds=PATIENT) as server:
+            pids = [await call(server, "process"), await call(server, "start_child")]
+        for pid in pids:
+            await asyncio.to_thread(wait_until_dead, pid)
+
 
 class TestUnusual:
     async def test_standard_error_is_not_ours(self, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wherry.cli import approving, audit, changing, guarding, inspecting, noting, preparing
+from wherry.cli import approving, audit, changing, guarding, inspecting, mcp_serving, noting, preparing
 from wherry.cli.ending import Exit
 from wherry.cli.options import (
     Agent,
@@ -252,6 +252,7 @@ def show(
 
 for command in (approving.approvals, approving.approve, approving.deny, changing.changes):
     app.command()(command)
+app.command()(mcp_serving.mcp)
 for command in (guarding.guard, inspecting.cost, inspecting.doctor, inspecting.diagnose, inspecting.fit, audit.prune):
     app.command()(command)
 app.add_typer(audit.audit, name="audit")

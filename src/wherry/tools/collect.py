@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import Any, cast  # Any: other frameworks' objects
@@ -89,6 +90,11 @@ class _Smolagents(Tool):
         def relay(*args: Any, **kwargs: Any) -> Any:
             return theirs(*args, **kwargs)
 
+        # What `smolagents.tool` makes has a static `forward` whose signature, by its own hand, begins with `self`.
+        shape = inspect.signature(own)
+        if "self" in shape.parameters:
+            kept = [one for one in shape.parameters.values() if one.name != "self"]
+            cast("Any", relay).__signature__ = shape.replace(parameters=kept)
         self.forward = relay if callable(theirs) else own
 
 
