@@ -684,3 +684,85 @@ def test_what_is_printed() -> None:
 def test_a_model_without_generate_is_none() -> None:
     with pytest.raises(TypeError, match="no `generate`"):
         CodeAgent([], Model())
+
+
+# ---- what wherry brings along
+
+
+def test_hooks_limits_and_the_journal_are_there_too() -> None:
+    from wherry import open_store
+    from wherry.journal import read_events
+
+    class Heard:
+        def __init__(self) -> None:
+            self.types: list[str] = []
+
+        def on_event(self, event: Any) -> None:
+            self.types.append(event.type.value)
+
+    heard, store = Heard(), open_store("memory://")
+    agent = code_agent(code("final_answer(1)"), hooks=[heard], store=store)
+    agent.run("go")
+    assert agent.run_id is not None
+    assert [event.type.value for event in read_events(store, agent.run_id)] == heard.types
+
+
+def test_an_error_that_ends_a_run_names_it() -> None:
+    agent = code_agent(RuntimeError("down"))
+    with pytest.raises(AgentError) as caught:
+        agent.run("go")
+    assert caught.value.run_id == agent.run_id is not None
+
+
+def test_what_is_changed_in_an_agent_holds_from_the_next_run_on() -> None:
+    agent = code_agent(code("x = 1"))
+    agent.max_steps = 2
+    agent.instructions = "Be brief."
+    agent.run("go")
+    assert "Be brief." in str(cast("Scripted", agent.model).asked[0][0].content)
+    assert len(actions(agent)) == 3
+    agent.model = Scripted(code("final_answer('other')"))
+    assert agent.run("go") == "other"
+
+
+def test_a_program_may_run_an_agent_in_a_tool_of_another() -> None:
+    inner = code_agent(code("final_answer('inner')"))
+
+    @tool
+    def ask(what: str) -> str:
+        """Asks.
+
+        Args:
+            what: it
+        """
+        return inner.run(what)
+
+    outer = code_agent(code("final_answer(ask('x') + ' and outer')"), tools=[ask])
+    assert outer.run("go") == "inner and outer"
+    assert (len(inner.memory.steps), len(outer.memory.steps)) == (2, 2)
+
+
+def test_tool_outputs_in_a_stream() -> None:
+    agent = tool_agent(calls(("double", {"n": 4})), calls(("final_answer", {"answer": "8"})), tools=[double])
+    outputs = [item for item in agent.run("go", stream=True) if isinstance(item, face.ToolOutput)]
+    assert [(one.output, one.is_final_answer, one.tool_call.name) for one in outputs] == [
+        (8, False, "double"),
+        ("8", True, "final_answer"),
+    ]
+
+
+def test_a_long_history_stays_inside_the_window() -> None:
+    model = Scripted(code("print('word ' * 2000)"))
+    model.window = 4096  # pyright: ignore[reportAttributeAccessIssue] - as a subclass would say it
+    agent = CodeAgent([], model, verbosity_level=LogLevel.OFF, max_steps=30)
+    agent.run("go")
+    sizes = [sum(len(str(message.content)) for message in asked) for asked in model.asked]
+    assert max(sizes) < 4 * 4096
+    assert len(model.asked) == 31
+
+
+def test_web_tools_refuse_what_is_not_public() -> None:
+    from wherry.errors import ToolError
+
+    with pytest.raises(ToolError):
+        face.VisitWebpageTool()(url="http://127.0.0.1:9/secret")

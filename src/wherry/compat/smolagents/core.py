@@ -17,7 +17,7 @@ from wherry.compat.smolagents.adapter import asking, core_model
 from wherry.compat.smolagents.default_tools import FinalAnswerTool
 from wherry.compat.smolagents.errors import AgentError
 from wherry.compat.smolagents.hearing import Recorder
-from wherry.compat.smolagents.recording import Recording, current
+from wherry.compat.smolagents.recording import current
 from wherry.compat.smolagents.text import fenced, parse_json_blob
 from wherry.compat.smolagents.tools import Tool
 from wherry.errors import OutputError
@@ -108,11 +108,14 @@ class Core:
     def sync(self) -> None:
         """Take over what was put into the face's tools and agents, or taken out."""
         agent, face = cast("CodeAgent", self), self.face
+        agent.name, agent.description, agent.instructions = face.name, face.description, face.instructions
+        agent.max_steps, agent.planning_interval = face.max_steps, face.planning_interval
         tools: dict[str, Any] = {name: one for name, one in face.tools.items() if name != "final_answer"}
         agents: dict[str, Any] = {}
         for name, managed in face.managed_agents.items():
             below = getattr(managed, "core", None)
             if below is not None and not overrides_run(managed):
+                below.sync()
                 agents[name] = below
             else:
                 tools[name] = face.called_as_tool(name, managed)
@@ -146,16 +149,14 @@ class Core:
         """Play a run with a recording of it; of a managed agent, with one that begins here."""
         face, recording = self.face, current.get()
         token = None
-        managed = recording is None or recording.core is not self or bool(recording.run_id)
-        if managed:
+        if recording is None or recording.core is not self or recording.run_id:
             caller = None if recording is None else recording.caller
             face.state.update(run.order.inputs)
             begin = partial(face.begin, run.order.task, caller=caller, managed=True)
             recording = begin() if caller is None else await caller.do(begin)
             token = current.set(recording)
-        recording = cast("Recording", recording)
         recording.last_value_answers = run.profile.last_value_answers
-        recording.run_id = run.journal.run_id
+        recording.run_id = face.run_id = run.journal.run_id
         self.sync()
         asked = asking.set(recording.asking)
         try:
@@ -168,6 +169,7 @@ class Core:
             asking.reset(asked)
             if token is not None:
                 current.reset(token)
+        managed = run.journal.parent_run_id is not None
         return status, face.report(output) if managed and status is RunStatus.COMPLETED else output
 
 
@@ -188,7 +190,8 @@ class CodeCore(Core, CodeAgent):
     def __init__(self, face: MultiStepAgent, *, tags: tuple[str, str], structured: bool, **options: Any) -> None:
         self.face = face
         self._tags, self._structured = tags, structured
-        super().__init__((), core_model(face.model), hooks=(Recorder(self),), **options)
+        hooks = (Recorder(self), *options.pop("hooks", ()))
+        super().__init__((), core_model(face.model), hooks=hooks, **options)
         self.rules = Rules(face)
 
     def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile, instructions: str) -> str:
@@ -218,7 +221,8 @@ class ToolsCore(Core, ToolCallingAgent):
 
     def __init__(self, face: MultiStepAgent, **options: Any) -> None:
         self.face = face
-        super().__init__((), core_model(face.model), hooks=(Recorder(self),), **options)
+        hooks = (Recorder(self), *options.pop("hooks", ()))
+        super().__init__((), core_model(face.model), hooks=hooks, **options)
         self.rules = Rules(face)
 
     def prompt(self, schemas: Sequence[ToolSchema], profile: ModelProfile, instructions: str) -> str:

@@ -103,7 +103,8 @@ class WebSearchTool(Tool):
     description = "Performs a web search for a query and returns a string of the top search results."
     inputs = {"query": {"type": "string", "description": "The search query to perform."}}
     output_type = "string"
-    timeout = 60.0
+    timeout = 90.0
+    untrusted = True
 
     def __init__(self, max_results: int = 10, engine: str = "", **kwargs: Any) -> None:
         super().__init__()
@@ -112,7 +113,7 @@ class WebSearchTool(Tool):
     def forward(self, query: str) -> Any:
         from wherry.tools.builtin.web_search import WebSearch
 
-        return WebSearch(results=self.max_results).forward(query)
+        return WebSearch(results=self.max_results, max_chars=600 * self.max_results).forward(query)
 
 
 class DuckDuckGoSearchTool(WebSearchTool):

@@ -17,6 +17,8 @@ class AgentError(Exception):
     def __init__(self, message: str, logger: ErrorLog | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.run_id: str | None = None
+        """Of one that ended a run: `wherry show RUN` has what happened."""
         if logger is not None:
             logger.log_error(message)
 

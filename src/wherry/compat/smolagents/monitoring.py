@@ -149,12 +149,13 @@ class AgentLogger:
         _branches(tree, agent)
         self.console.print(tree)
 
-    def _plain(self, text: str, level: int, style: str = "") -> None:
+    def _plain(self, text: object, level: int, style: str = "") -> None:
         """As it is: markup in texts of models and tools means nothing."""
         if self.shows(level):
             from rich.text import Text
 
-            self.console.print(Text(_visible(text), style=style))
+            said = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+            self.console.print(Text(_visible(said), style=style))
 
 
 class Monitor:

@@ -113,6 +113,8 @@ class MultiStepAgent(NotKept):
         self.state: dict[str, Any] = {}
         self.task: str | None = None
         self.step_number = 0
+        self.run_id: str | None = None
+        """Of the last run, as it stands in the journal."""
         self.interrupt_switch = False
         self._options = options
         self.session = _new_session()

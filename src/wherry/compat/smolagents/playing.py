@@ -51,8 +51,6 @@ def steps_of(
         )
     core, caller = face.core, Caller()
     core.sync()
-    core.instructions, core.planning_interval = face.instructions, face.planning_interval
-    core.max_steps = face.max_steps
     options: dict[str, Any] = {"inputs": _inputs(face), "session": face.session}
     if max_steps:
         options["max_steps"] = max_steps
@@ -66,6 +64,7 @@ def steps_of(
     try:
         yield from caller.steps(partial(_play, face, order, recording, deltas), stop)
     except AgentError as error:
+        error.run_id = recording.run_id or None
         face.logger.log_error(error.message)
         raise
 

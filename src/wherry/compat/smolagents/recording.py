@@ -282,10 +282,12 @@ class Recording:
         if self.caller is not None and not self.managed:
             for call in step.tool_calls or ():
                 self.caller.emit(call)
-                if call.name not in ("python_interpreter", "final_answer"):
-                    self.caller.emit(
-                        ToolOutput(call.id, self._results.get(call.id), False, step.observations or "", call)
-                    )
+                if step.code_action is None and call.id in self._results:
+                    value = self._results[call.id]
+                    self.caller.emit(ToolOutput(call.id, value, False, str(value).strip(), call))
+                elif step.is_final_answer and call.name == "final_answer":
+                    said = step.action_output
+                    self.caller.emit(ToolOutput(call.id, said, True, str(said).strip(), call))
             if step.error is None:
                 self.caller.emit(ActionOutput(step.action_output, step.is_final_answer))
         try:
