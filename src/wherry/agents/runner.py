@@ -86,7 +86,7 @@ async def _framed(
     store = agent.store if parent is None else parent.store
     if past is not None:
         above = None if parent is None else parent.journal
-        journal = Journal.go_on(store, past.run_id, subscribers=subscribers, parent=above)
+        journal = Journal.go_on(store, past.run_id, subscribers=subscribers, parent=above, seq=past.events[-1].seq)
         journal.record(EventType.RUN_RESUMED, step=past.step, after=past.status, max_steps=order.max_steps)
         await journal.commit()  # whoever else goes on with it has lost now
         failpoint("run.resumed")
@@ -198,6 +198,8 @@ async def _finish(frame: Frame, status: RunStatus, output: Any, error: BaseExcep
             await run.sandbox.close()
         try:
             if run is not None:
+                if frame.past is not None and frame.order.session is not None:
+                    await journal.commit()  # if another process goes on with the run, its conversation is that one's
                 await _leave_session(run, result)
                 result = replace(result, warnings=tuple(run.warnings))
             ref = _kept_output(frame, output)
@@ -239,6 +241,10 @@ async def _leave_session(run: Run, result: RunResult) -> None:
     try:
         run.session_revision = run.store.save_session(run.order.session, state, expected=run.session_revision)
     except StoreConflict:
+        if run.store.load_session(run.order.session) == state:
+            # Ours: the process that this run goes on from ended between this save and the run's last record.
+            run.session_revision = run.store.session_revision(run.order.session)
+            return
         run.warn(
             f"session {run.order.session!r} was gone on with by another process meanwhile; this run is no part of it",
             "let one process at a time go on with a session; this run's own journal has everything",
