@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from wherry.errors import StoreError
+from wherry.errors import StoreConflict, StoreError
 from wherry.journal.anchors import anchor
 from wherry.journal.chain import Link, genesis
 from wherry.journal.events import Event, EventType, Subscriber
@@ -59,7 +59,13 @@ class Journal:
 
     @classmethod
     def go_on(
-        cls, store: Store, run_id: str, *, subscribers: Iterable[Subscriber] = (), parent: RunJournal | None = None
+        cls,
+        store: Store,
+        run_id: str,
+        *,
+        subscribers: Iterable[Subscriber] = (),
+        parent: RunJournal | None = None,
+        seq: int | None = None,
     ) -> RunJournal:
         """The journal of a run that is in the store, to be written on behind its last record.
 
@@ -67,14 +73,20 @@ class Journal:
         does not verify the chain. If another process goes on with the run too, the first of the two to commit gets
         through and the other's commits fail.
 
+        Args:
+            seq: The last record that the caller knows, if it has read them: nothing may have come behind it.
+
         Raises:
             RunNotFound: The store has no such run.
+            StoreConflict: Something came behind `seq`.
             StoreError: The run has no records, or its payloads were pruned.
         """
         run, last = store.run(run_id), store.last_event(run_id)
         if last is None or last.pruned is not None:
             why = "has no records" if last is None else "was pruned"
             raise StoreError(f"run {run_id!r} cannot be gone on with: it {why}", run_id=run_id)
+        if seq is not None and last.seq != seq:
+            raise StoreConflict(f"another process goes on with run {run_id!r}", run_id=run_id)
         tree = cls(store, subscribers) if parent is None else parent.tree
         return RunJournal(tree, agent=run.agent, run_id=run_id, parent_run_id=run.parent_run_id, after=(run, last))
 
