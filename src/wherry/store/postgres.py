@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from wherry.store.batches import BatchWriter
-from wherry.store.connections import closed_error
 from wherry.store.contents import Contents
 from wherry.store.database import Connection, Database
+from wherry.store.group_thread import GroupThread
 from wherry.store.parts import MemoElsewhere
 from wherry.store.postgres_connections import PostgresDatabase, Unanswered
 from wherry.store.postgres_search import TSIndex
 from wherry.store.records import Batch
 from wherry.store.sql import SQLStore
-from wherry.store.writer import DRAIN_SECONDS, GROUP
 
 if TYPE_CHECKING:
     import psycopg
@@ -137,12 +133,8 @@ class GroupWriter:
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
         self._batches = BatchWriter(database.lock)
-        self._queue: queue.SimpleQueue[_Queued | None] = queue.SimpleQueue()
-        self._gate = threading.Lock()
-        self._closing = False
-        self._thread: threading.Thread | None = None
+        self._thread = GroupThread(self._commit, url=database.url)
         self._raw: psycopg.Connection[tuple[Any, ...]] | None = None
-        self._pid = os.getpid()
 
     def submit(self, batch: Batch) -> Future[None]:
         """Write; the future is done when it is committed.
@@ -153,51 +145,15 @@ class GroupWriter:
         self._database.check_usable()
         future: Future[None] = Future()
         future.set_running_or_notify_cancel()  # what was handed over is written: nobody can cancel it
-        with self._gate:
-            if self._closing:
-                raise closed_error(self._database.url)
-            self._queue.put((batch, future))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="wherry-store", daemon=True)
-                self._thread.start()
+        self._thread.put((batch, future))
         return future
 
     def close(self) -> None:
         """Write what is queued, then end the thread and close the connections."""
-        if os.getpid() != self._pid:
-            return
-        with self._gate:
-            if self._closing:
-                return
-            self._closing = True
-            self._queue.put(None)
-            thread = self._thread
-        if thread is not None:
-            thread.join(DRAIN_SECONDS)
-            if thread.is_alive():
-                return
-        if self._raw is not None:
-            self._raw.close()
-        self._database.close()
-
-    def _work(self) -> None:
-        ended = False
-        while not ended:
-            group: list[_Queued] = []
-            item = self._queue.get()
-            while True:
-                if item is None:
-                    ended = True
-                else:
-                    group.append(item)
-                if ended or len(group) >= GROUP:
-                    break
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            if group:
-                self._commit(group)
+        if self._thread.close():
+            if self._raw is not None:
+                self._raw.close()
+            self._database.close()
 
     def _commit(self, group: list[_Queued]) -> None:
         """Write a group in one transaction; if that fails, each batch in its own: one must not fail the others."""
