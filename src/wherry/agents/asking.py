@@ -24,7 +24,7 @@ from wherry.context import DEFAULT_WINDOW, Fitted
 from wherry.errors import ContextBudgetError, ModelError, WherryError
 from wherry.failpoints import failpoint
 from wherry.journal import EventType
-from wherry.messages import Message, ToolSchema, Usage
+from wherry.messages import Message, ToolSchema, Usage, canonical
 from wherry.models import Failure, FailureKind, Model, ModelProfile, ModelReply, ModelRequest
 from wherry.models.call import Call, target
 from wherry.models.protocol import Prepared
@@ -35,6 +35,8 @@ from wherry.policy.recovery import Decision, Recovery, Trouble, recovery
 if TYPE_CHECKING:
     from wherry.agents.run import Run
 
+WHOLE_CHARS = 50_000
+"""Of a reply that ends a turn of a conversation: it is not made a preview, even where it is large for the window."""
 LEAST_OUTPUT = 16
 """Tokens that a reply gets at least, however small the window has become."""
 
@@ -154,7 +156,12 @@ class _Question:
         fitted = self.fitted = replace(fitted, max_output=self.reservation.max_output)
         again: dict[str, Any] = {} if self.attempt == 1 else {"attempt": self.attempt}
         if self.tools is not run.schemas:  # said once, and again when they have changed
-            again["schemas"] = [schema.to_json() for schema in self.tools]
+            schemas = [schema.to_json() for schema in self.tools]
+            if run.order.conversation is None:
+                again["schemas"] = schemas
+            else:  # hundreds of turns, each a run of its own, have the same: a message that is stored once
+                text = canonical(schemas).decode("utf-8", "surrogatepass")
+                again["schemas_in"] = run.journal.keep(Message("system", text))
             run.schemas = self.tools
         if self.aside:
             again["aside"] = self.aside
@@ -237,7 +244,12 @@ class _Question:
                 counter.report(int(fitted.tokens / counter.ratio), reply.usage.input_tokens)
         said = Message("assistant", reply.text, tool_calls=calls)
         more: dict[str, Any] = {"cached": True} if reply.cached else {}
-        if await run.window.append(said) != said:  # escaped, or too large: what is acted on is the reply as it was
+        # A turn of a conversation mostly ends with a reply without calls. What is escaped, or too large, is kept as it
+        # was too: that is what is acted on.
+        last = run.order.conversation is not None and not calls and len(reply.text) <= WHOLE_CHARS
+        if (
+            await run.window.append(said, whole=last) != said
+        ):  # escaped, or too large: what is acted on is the reply as it was
             more["said"] = run.journal.keep(said)
         run.journal.record(
             EventType.MODEL_REPLIED,

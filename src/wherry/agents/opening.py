@@ -104,7 +104,7 @@ async def open_run(frame: Frame, model: Model, profile: ModelProfile) -> Run:
     task = Message("user", order.task if left is not None else order.task + _given(order, journal, store))
     summarize = summarizer(agent.context, model, journal, frame.account)
     if order.conversation is not None and left is None:
-        unopened = Unopened(profile, agent.context, toolbox.system, task, toolbox.native, summarize)
+        unopened = Unopened(journal, profile, agent.context, toolbox.system, task, toolbox.native, summarize)
         state = await order.conversation.state(unopened)
     window = ContextWindow(
         profile=profile,

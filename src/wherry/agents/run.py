@@ -50,6 +50,7 @@ class Conversation(Protocol):
 class Unopened:
     """What is known of a run before it has a window."""
 
+    journal: RunJournal
     profile: ModelProfile
     budget: ContextBudget
     system: Message

@@ -13,7 +13,7 @@ from wherry.cli.ending import Exit, complain, print_json
 from wherry.errors import ConfigurationError, RunNotFound
 from wherry.journal import Event, EventType, read_events
 from wherry.journal.finding import Found, Progress, RunFilter, catch_up, find_runs
-from wherry.messages import Usage
+from wherry.messages import Message, Usage
 from wherry.observe.console import Console
 from wherry.observe.costs import aligned, dollars
 from wherry.observe.lines import seconds
@@ -139,6 +139,8 @@ def show_run(run_id: str, *, as_json: bool) -> Exit:
 def output_of(store: Store, finished: Event) -> Any:
     """What a run answered, from its last event; a large answer is in an artifact."""
     ref = finished.payload["ref"]
+    if (said := finished.payload.get("said")) is not None:
+        return Message.decode(store.message(said)).content
     if ref is None:
         return finished.payload["output"]
     text = store.artifacts.read(ref).decode("utf-8", "surrogatepass")

@@ -22,6 +22,7 @@ from wherry.context.groups import Entry, Group
 from wherry.context.previews import head_and_tail
 from wherry.context.summary import Summary
 from wherry.errors import ConfigurationError, ContextBudgetError
+from wherry.journal.quoting import LEAST_BODY, quotable, quoting
 from wherry.messages import Message, canonical, digest, parse
 from wherry.models.protocol import ModelProfile
 from wherry.redaction import redact_json
@@ -99,9 +100,19 @@ class Transcript:
             )
         data = redact_json(_message(author, escape(text, own_tags=not safe)).encode())
         name = digest(data)
+        data = self._quoting(text, data)
         # The message first: an entry that names one which is not there yet would be seen by other processes.
         await asyncio.wrap_future(self.store.append(Batch(messages=((name, data),))))
         return self.store.transcripts.append(self.name, author, name, expected=expected)
+
+    def _quoting(self, text: str, data: bytes) -> bytes:
+        """The entry as it is stored: with the author's own message as a part of it, where the store has that."""
+        if len(data) < LEAST_BODY or not getattr(self.store, "keeps_pieces", False):
+            return data
+        own = digest(redact_json(Message("assistant", text).encode()))
+        found = self.store.messages([own])
+        known = quotable(own, found[own]) if own in found else None
+        return data if known is None else quoting(data, [known]) or data
 
     def read(self, *, after: int = 0, limit: int = 100) -> list[Said]:
         """The entries with a position above `after`, at most `limit`."""
@@ -183,6 +194,10 @@ class TranscriptReader:
         self.cursor = 0 if saved is None else saved.cursor
         """The position of the last entry that is in the summary and no longer shown itself."""
         self._saved = None if saved is None else saved.state
+
+    def sources(self) -> list[tuple[str, bytes]]:
+        """The stored messages that the view's are made of, but for the summary's, with their digests."""
+        return [(said.digest, said.message.encode()) for said, _ in self._held]
 
     async def view(self, room: int) -> View:
         """All that was said so far, in at most `room` tokens.

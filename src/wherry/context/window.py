@@ -30,6 +30,7 @@ from wherry.store.protocol import Artifacts
 
 _ROOM_FOR_WORDS = 24
 """Tokens that a call or its result may take more in words than as its server counted it, besides its name."""
+_ANY_SIZE = 1 << 30
 _TRIES = 3
 """Folding takes out calls too, and with them what they would take in words."""
 
@@ -184,9 +185,14 @@ class ContextWindow:
 
     # -- what goes in --------------------------------------------------------------------------------------------------
 
-    async def append(self, message: Message) -> Message:
-        """Take a message in: escaped, measured, and offloaded where it is too large. Returns it as it is kept."""
-        cap = self._cap()
+    async def append(self, message: Message, *, whole: bool = False) -> Message:
+        """Take a message in: escaped, measured, and offloaded where it is too large. Returns it as it is kept.
+
+        Args:
+            message: What.
+            whole: Nothing is likely to be asked after it, so that it is not worth a preview.
+        """
+        cap = _ANY_SIZE if whole else self._cap()
         await self._door.ready(message, cap)
         return self._take(message, self._turns.recent, cap)
 

@@ -82,6 +82,9 @@ def schemas_of_request(store: Store, run_id: str, n: int) -> list[ToolSchema]:
         made += 1
         if "schemas" in event.payload:
             schemas = [ToolSchema.from_json(raw) for raw in event.payload["schemas"]]
+        elif "schemas_in" in event.payload:  # as a message's text, where many runs have the same
+            kept = Message.decode(store.message(event.payload["schemas_in"])).content
+            schemas = [ToolSchema.from_json(raw) for raw in parse(kept.encode("utf-8", "surrogatepass"))]
         if made == n:
             return schemas
     raise ValueError(f"run {run_id!r} has {made} requests; there is no request {n}")

@@ -14,6 +14,7 @@ from wherry.errors import StoreConflict, StoreError
 from wherry.journal.anchors import anchor
 from wherry.journal.chain import Link, genesis
 from wherry.journal.events import Event, EventType, Subscriber
+from wherry.journal.quoting import LEAST_BODY, Quotable, quotable, quoting
 from wherry.journal.run_ids import new_run_id
 from wherry.messages import Message, canonical, digest, parse
 from wherry.redaction import redact_json
@@ -145,6 +146,7 @@ class RunJournal:
         self._messages: list[tuple[str, bytes]] = []
         self._anchors: list[bytes] = []
         self._kept: set[str] = set()
+        self._quotable: tuple[Quotable, ...] = ()
         self._run: RunRow | None = None
         if after is not None:
             self._run, (self._seq, self._hash) = after[0], (after[1].seq, after[1].hash)
@@ -206,8 +208,26 @@ class RunJournal:
         with self._lock:
             if name not in self._kept:
                 self._kept.add(name)
+                if self._quotable and len(body) >= LEAST_BODY:
+                    body = self._quoting(name, body)
                 self._messages.append((name, body))
         return name
+
+    def _quoting(self, name: str, body: bytes) -> bytes:
+        """The body in pieces, where others have them; else as it is, and others may have parts of it."""
+        made = quoting(body, (other for other in self._quotable if other.digest != name))
+        if made is None and (one := quotable(name, body)) is not None:
+            self._quotable = (*self._quotable, one)
+        return body if made is None else made
+
+    def may_quote(self, messages: Iterable[tuple[str, bytes]]) -> None:
+        """Messages in the store, with their digests, of which those that are kept from now on may have parts: the store
+        keeps these parts once."""
+        if not getattr(self.store, "keeps_pieces", False):  # a store of somebody's own may know nothing of it
+            return
+        found = [one for name, body in messages if (one := quotable(name, body)) is not None]
+        with self._lock:
+            self._quotable = (*self._quotable, *found)
 
     def knows(self, digests: Iterable[str]) -> None:
         """Messages that are in the store already: they are not written again."""

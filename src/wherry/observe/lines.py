@@ -34,12 +34,16 @@ def lines_of(event: Event) -> list[Line]:
     if render is None:
         return []
     lines = render(event.payload, event.agent)
-    if event.type is EventType.RUN_FINISHED and event.parent_run_id is not None and event.payload["output"] is not None:
+    if event.type is EventType.RUN_FINISHED and event.parent_run_id is not None and _has_output(event.payload):
         # The answer of the run that a person started is shown whole, by itself; one between agents is shown here.
         rows, more = head(str(event.payload["preview"]), ANSWER_LINES)
         lines += [[("  → ", "dim"), (row, "")] for row in rows]
         lines += _left_out(more, "    ")
     return lines
+
+
+def _has_output(payload: Payload) -> bool:
+    return payload["output"] is not None or "said" in payload
 
 
 def gauge(tokens: int, window: int | None) -> list[Part]:

@@ -10,6 +10,7 @@ from typing import Any
 from wherry.errors import RunNotFound, StoreError
 from wherry.messages import parse
 from wherry.store.batches import add_anchors
+from wherry.store.composed import MARK, bases_of, whole
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.records import AnchorRow, EventRow, RunRow
 from wherry.store.transcripts import digest_bytes
@@ -39,6 +40,10 @@ INSERT INTO used (digest) SELECT digest FROM transcripts WHERE true ON CONFLICT 
 _UNUSED_BYTES = """
 SELECT coalesce(sum(length(body)), 0) FROM messages
 WHERE saved < ? AND NOT EXISTS (SELECT 1 FROM used WHERE used.digest = messages.digest)
+"""
+_KEPT_IN_PIECES = """
+SELECT m.digest, m.body FROM messages AS m
+WHERE substr(m.body, 1, 1) = ? AND (m.saved >= ? OR EXISTS (SELECT 1 FROM used WHERE used.digest = m.digest))
 """
 _DELETE_UNUSED = """
 DELETE FROM messages
@@ -70,14 +75,18 @@ class SQLRuns:
         return EventRow(run_id, number & 0xFFFFFFFF, text(type_), when, text(agent), body, hash_, pruned)
 
     def message(self, digest: str) -> bytes:
+        body = whole(self._stored(digest), self._stored)
+        if hashlib.sha256(body).digest() != digest_bytes(digest):
+            raise StoreError(
+                f"message {digest} in the store {self._database.url!r} is damaged: its content has another digest"
+            )
+        return body
+
+    def _stored(self, digest: str) -> bytes:
         name = digest_bytes(digest)
         rows = self._database.read("SELECT CAST(body AS BLOB) FROM messages WHERE digest = ?", (name,))
         if not rows:
             raise StoreError(f"the store {self._database.url!r} has no message {digest}")
-        if hashlib.sha256(rows[0][0]).digest() != name:
-            raise StoreError(
-                f"message {digest} in the store {self._database.url!r} is damaged: its content has another digest"
-            )
         return rows[0][0]
 
     def messages(self, digests: Collection[str]) -> dict[str, bytes]:
@@ -88,6 +97,18 @@ class SQLRuns:
             marks = ", ".join("?" * len(page))
             query = f"SELECT digest, CAST(body AS BLOB) FROM messages WHERE digest IN ({marks})"  # noqa: S608
             found.update((name.hex(), body) for name, body in self._database.read(query, page))
+        stored: dict[str, bytes] = dict(found)
+
+        def read(name: str) -> bytes:  # messages that are shown together mostly share what they are made of
+            if name not in stored:
+                stored[name] = self._stored(name)
+            return stored[name]
+
+        for name in [name for name, body in found.items() if body.startswith(MARK)]:
+            try:
+                found[name] = whole(found[name], read)
+            except StoreError:
+                del found[name]  # a part of it is missing: `message` says which
         return found
 
     def run(self, run_id: str) -> RunRow:
@@ -171,12 +192,28 @@ class SQLRuns:
             connection.execute("CREATE TEMPORARY TABLE used (digest BLOB PRIMARY KEY)")
             connection.executemany("INSERT INTO used (digest) VALUES (?) ON CONFLICT DO NOTHING", names)
             connection.execute(_USED_IN_TRANSCRIPTS)
+            _use_bases(connection, before)
             freed = connection.execute(_UNUSED_BYTES, (before,)).fetchone()[0]
             connection.execute(_DELETE_UNUSED, (before,))
             connection.execute("DROP TABLE used")
             return int(freed)
 
         return self._database.write(write, repeatable=True)
+
+
+def _use_bases(connection: Connection, before: float) -> None:
+    """Add to what is used the messages that those which stay have parts of, and the ones that these have parts of."""
+    seen: set[bytes] = set()
+    while True:
+        rows = connection.execute(_KEPT_IN_PIECES, (MARK, before)).fetchall()
+        new = [(bytes(name), bytes(body)) for name, body in rows if bytes(name) not in seen]
+        if not new:
+            return
+        seen.update(name for name, _ in new)
+        bases = {digest_bytes(base) for _, body in new for base in bases_of(body)}
+        connection.executemany(
+            "INSERT INTO used (digest) VALUES (?) ON CONFLICT DO NOTHING", [(base,) for base in sorted(bases)]
+        )
 
 
 class _Texts(dict[bytes, str]):

@@ -29,6 +29,9 @@ class SQLStore:
         memo: A memo that is kept elsewhere.
     """
 
+    keeps_pieces = True
+    """Whether bodies of messages may be given in pieces (`wherry.store.composed`)."""
+
     def __init__(
         self,
         database: Database,

@@ -73,6 +73,7 @@ class Seat:
         """The view, as the state of a conversation that the run's window goes on from."""
         reader = self._reader_for(run.profile, run.summarize)
         view = await reader.view(_room(run))
+        run.journal.may_quote(reader.sources())
         return {"version": 1, "summary": _NO_SUMMARY, "messages": [message.to_json() for message in view.messages]}
 
     async def as_text(self) -> str:
