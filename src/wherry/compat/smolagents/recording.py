@@ -292,7 +292,6 @@ class Recording:
                 self.caller.emit(ActionOutput(step.action_output, step.is_final_answer))
         try:
             await self._told(partial(self._show, step))
-            await self._told(partial(self.face.finalize_step, step))
         finally:
             self.face.memory.steps.append(step)
             self.face.step_number = step.step_number + 1
@@ -305,6 +304,7 @@ class Recording:
         await self._hand_over(plan)
 
     def _show(self, step: ActionStep) -> None:
+        """Print a step, and call what wants to know of it."""
         log = self.face.logger
         log.log_rule(f"Step {step.step_number}", level=LogLevel.INFO)
         if step.model_output:
@@ -320,6 +320,7 @@ class Recording:
             log.log_error(step.error.message)
             if step.code_action and "No module named" in step.error.message:
                 log.log_error("Packages can be imported that are named in `additional_authorized_imports`.")
+        self.face.finalize_step(step)
 
     async def _told(self, tell: Callable[[], None]) -> None:
         """Call something of the user's: where `run` was called, else in a thread, since it may block."""
