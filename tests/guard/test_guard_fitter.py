@@ -266,3 +266,42 @@ def test_ten_thousand_messages() -> None:
     fitted = fit(messages, budget=4_096)
     assert fitted.tokens <= 3_072
     assert fitted.messages[-1] is messages[-1]
+
+
+def function(**parts: Any) -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{"id": "a", "function": parts}]}
+
+
+ODD: list[Dicts] = [
+    [{}],
+    [{"role": None, "content": None}],
+    [{"role": "tool", "content": "x"}],
+    [{"role": "assistant", "content": "hi"}],
+    [{"role": "assistant", "tool_calls": [{}, "x", {"id": 5, "function": {"name": 3, "arguments": 4}}]}],
+    [{"role": "assistant", "tool_calls": "x", "content": "a"}],
+    [{"role": "user", "content": [None, 1, "x", {"type": "image_url", "image_url": None}]}],
+    [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,@@"}}]}],
+    [{"role": "user", "content": {"a": 1}}],
+    [{"role": "user", "content": "\ud800 lone", "x": {1, 2}}],
+    [{"role": "tool", "tool_call_id": "a", "content": "r"}, {"role": "user", "content": "q"}],
+    [{"role": "assistant", "content": [{"type": "tool_use", "id": "x", "name": "n", "input": None}]}],
+    [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x", "content": None}, "bare"]}],
+    [function(name="f", arguments="[" * 100_000)],
+    [function(name="f", arguments='{"a":' * 900 + "1" + "}" * 900)],
+]
+
+
+@pytest.mark.parametrize("messages", ODD, ids=range(len(ODD)))
+@pytest.mark.parametrize("window", [256, 2_048])
+def test_whatever_comes_in_something_sound_comes_out(messages: Dicts, window: int) -> None:
+    fitted = fit(messages, budget=window, counter="qwen")
+    assert fitted.tokens + fitted.max_output <= window
+    assert fit(fitted.messages, budget=window, counter="qwen").messages == fitted.messages
+
+
+def test_what_no_server_could_read_is_refused() -> None:
+    deep: list[Any] = []
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(ConfigurationError, match="nested too deeply"):
+        fit([{"role": "user", "content": "a", "deep": deep}], budget=2_048)

@@ -36,7 +36,7 @@ def sized(message: Message) -> Message:
 
 def _sized_call(call: ToolCall) -> ToolCall:
     call_id, name = _bounded(call.id, LONGEST_ID), _bounded(call.name, LONGEST_NAME)
-    arguments = call.arguments if not _is_deep(call.arguments) else {"left_out": _told(call.arguments)}
+    arguments = call.arguments if not is_deep(call.arguments) else {"left_out": _told(call.arguments)}
     if call_id is call.id and name is call.name and arguments is call.arguments:
         return call
     return ToolCall(call_id, name, arguments)
@@ -50,7 +50,8 @@ def _bounded(text: str, most: int) -> str:
     return f"{text[: most - len(mark) - 1]}-{mark}"
 
 
-def _is_deep(value: object) -> bool:
+def is_deep(value: object) -> bool:
+    """Whether a value has more than `DEEPEST` levels of lists and objects."""
     level = [value]
     for _ in range(DEEPEST):
         deeper: list[object] = []

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, cast
 
+from wherry.context.shortening import is_deep
 from wherry.guard.openai_messages import SMALL, as_parts, json_text, read_content
 from wherry.guard.pieces import Dict, Mended, Part, Piece, as_dict
 from wherry.messages import Message, ToolCall
@@ -114,6 +115,8 @@ def _assistant(blocks: Sequence[Any], mended: list[Mended], unknown: list[str]) 
 def _call(block: Dict, number: int, mended: list[Mended]) -> tuple[ToolCall, Dict]:
     call_id, name, given = block.get("id"), block.get("name"), cast("object", block.get("input"))
     arguments = as_dict(given)
+    if is_deep(arguments):
+        given, arguments = None, {"left_out": "arguments that are nested too deeply"}
     if not (call_id and isinstance(call_id, str) and name and isinstance(name, str) and isinstance(given, Mapping)):
         mended.append("a call without id, name or input")
         call_id, name = str(call_id or f"call_{number}"), str(name or "unknown")

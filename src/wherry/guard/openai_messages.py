@@ -8,6 +8,7 @@ from binascii import Error as BadBase64
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from wherry.context.shortening import is_deep
 from wherry.guard.pieces import Dict, Mended, Part, Piece, as_dict
 from wherry.messages import Image, Message, ToolCall
 
@@ -246,7 +247,8 @@ def _function(raw: Dict) -> tuple[dict[str, Any], list[str]]:
 
 def _is_object(text: str) -> bool:
     try:
-        return isinstance(json.loads(text), dict)
+        value = json.loads(text)
+        return isinstance(value, dict) and not is_deep(cast("object", value))
     except (ValueError, RecursionError):
         return False
 

@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any, Protocol, TypeAlias, cast
 
 from wherry.context.groups import Entry
+from wherry.errors import ConfigurationError
 from wherry.messages import Message, canonical
 
 Dict: TypeAlias = Mapping[str, Any]  # Any: JSON of other programs, with whatever keys they have
@@ -83,13 +84,25 @@ def key_of(value: object, before: bytes = b"") -> bytes:
 
     Args:
         before: The digest of what it follows, for one of both.
+
+    Raises:
+        ConfigurationError: It is nested so deeply that no server would read it.
     """
     try:
         # Version 2 has no references, so that equal values have equal bytes. Any: what it cannot carry raises.
         data = marshal.dumps(cast("Any", value), 2)
     except ValueError:
-        data = canonical(_plain(value))
+        data = _canonical(value)
     return blake2b(before + data, digest_size=16).digest()
+
+
+def _canonical(value: object) -> bytes:
+    try:
+        return canonical(_plain(value))
+    except RecursionError:
+        raise ConfigurationError(
+            "a message holds lists or objects that are nested too deeply", hint="no server reads hundreds of levels"
+        ) from None
 
 
 def _plain(value: object) -> object:
