@@ -46,14 +46,14 @@ def test_types_and_defaults() -> None:
         way: Literal["up", "down"] = "up",
         limit: int | None = None,
         raw: Any = 3,
-        either: int | str = 1,
+        either: int | list[bool] = 1,
     ) -> list[Point]:
         """Do."""
         return [p]
 
     assert signature(many.schema) == (
         "def many(p: {'x': float, 'label': str | None}, rows: list[dict[str, int]], pair: tuple[int, str],"
-        " way: Literal['up', 'down'] = 'up', limit: int = None, raw: Any = 3, either: int | str = 1)"
+        " way: Literal['up', 'down'] = 'up', limit: int = None, raw: Any = 3, either: int | list[bool] = 1)"
         ' -> list[{\'x\': float, \'label\': str | None}]: """Do."""'
     )
 

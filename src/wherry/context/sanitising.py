@@ -54,6 +54,7 @@ _UNSEEN = re.compile(
     "\U000f0000-\U0010ffff"  # private use: of no meaning to anybody who does not smuggle
     "]"
 )
+_UNSEEN_ASCII = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
 # Of one alone Persian, Indic scripts and emoji have need; of several in a row, or beside ASCII, only who hides bits.
 _JOINERS = re.compile(
     "[\u200c\u200d]{2,}|(?:^|(?<=[\x00-\x7f]))[\u200c\u200d]|[\u200c\u200d](?=[\x00-\x7f]|$)"
@@ -87,8 +88,10 @@ def sanitised(text: str) -> str:
         text = _TERMINAL.sub("", text)
     if not text.isascii() or "\r" in text:
         text = _LINES.sub("\n", text)
-    text = _UNSEEN.sub("", text)
-    if not text.isascii():
+    if text.isascii():
+        text = _UNSEEN_ASCII.sub("", text)  # a tenth of the time that the whole class takes
+    else:
+        text = _UNSEEN.sub("", text)
         text = _JOINERS.sub("", text)
         text = _LOOKALIKES.sub(lambda found: f"{found[0]} ", text)
     if "<" in text:
