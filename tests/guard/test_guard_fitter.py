@@ -272,7 +272,15 @@ def function(**parts: Any) -> dict[str, Any]:
     return {"role": "assistant", "tool_calls": [{"id": "a", "function": parts}]}
 
 
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 ODD: list[Dicts] = [
+    [{"role": "assistant", "content": [{"type": "tool_use", "id": "x", "name": "n", "input": nested(200)}]}],
     [{}],
     [{"role": None, "content": None}],
     [{"role": "tool", "content": "x"}],
