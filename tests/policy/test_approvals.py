@@ -375,3 +375,44 @@ def test_a_call_under_way_when_the_process_died_has_its_context(store: Store) ->
     waits = agent.run("note")
     agent.resume(waits.run_id, approvals={waits.pending[0].id: True})
     assert seen == [{"key": f"{waits.run_id}:1:c0"}]
+
+
+def test_patterns_of_a_policy_are_kept_out_of_the_whole_record(store: Store) -> None:
+    policy = Policy(redact=[r"\b\d{4}-\d{4}\b", r"\d{5,}"], approve=["pay"])
+
+    @tool
+    def number() -> str:
+        """A number."""
+        return "call 1234-5678 or 987654321"
+
+    replies = [calls(("number", {}), ("pay", {"amount": 5})), final("told 1234-5678")]
+    agent = agent_of(replies, store, tools=[number, tool(pay)], policy=policy)
+    waits = agent.run("whose number is 1234-5678?")
+    result = agent.resume(waits.run_id, approvals={waits.pending[0].id: True})
+    assert result.output == "told 1234-5678"
+    assert PAID == [(5, "ann")]
+    for event in store.events(waits.run_id):
+        assert b"1234-5678" not in event.body
+        assert b"987654321" not in event.body
+    assert verify(store, waits.run_id) is None
+
+
+def test_intent_is_wanted_of_managed_agents_too(store: Store) -> None:
+    clerk = ToolCallingAgent(
+        [tool(pay)],
+        ScriptedModel([calls(("pay", {"amount": 7, "intent": "the bill"})), final("paid it")]),
+        name="clerk",
+        description="Pays bills.",
+    )
+    boss = ToolCallingAgent(
+        [],
+        ScriptedModel([calls(("clerk", {"task": "pay 7", "intent": "to be rid of it"})), final("all paid")]),
+        managed_agents=[clerk],
+        store=store,
+        policy=Policy(intent=True),
+    )
+    result = boss.run("pay")
+    assert result.output == "all paid"
+    assert PAID == [(7, "ann")]
+    [called] = of_type(store, result.run_id, EventType.AGENT_CALLED)
+    assert called.payload["intent"] == "to be rid of it"

@@ -20,6 +20,8 @@ from wherry.messages import Message, parse
 from wherry.sandbox.values import Encoded
 from wherry.tools import Tool, as_json, as_text, use_context
 from wherry.tools.builtin.excerpts import Excerpt
+from wherry.tools.intent import NAME as INTENT
+from wherry.tools.intent import WithIntent
 
 PREVIEW_CHARS = 2000
 """How much of a result an event shows; the whole is in the message or the artifact."""
@@ -104,7 +106,8 @@ async def perform(run: Run, name: str, call: str, arguments: Mapping[str, Any], 
                 _announce(run, name, call, arguments)
                 await run.journal.commit()
             given = permission.arguments
-            context = replace(run.context, step=run.step, call=call, egress=hosts(run))
+            intent = str(given.get(INTENT, "")) if isinstance(tool, WithIntent) else ""
+            context = replace(run.context, step=run.step, call=call, egress=hosts(run), intent=intent)
             with use_context(context):
                 failpoint("call.committed")
                 outcome = Outcome(ok=True, value=await tool.call(given))

@@ -31,6 +31,7 @@ from wherry.models import Model, ModelProfile, Prepared
 from wherry.policy import Account
 from wherry.redaction import redact_json
 from wherry.tools import as_json, as_text, use_context
+from wherry.tools.context import intent_of_call
 
 OUTPUT_CHARS = 100_000
 """An output up to this size stands in its event; a larger one is kept as an artifact."""
@@ -143,6 +144,7 @@ async def _execute(frame: Frame) -> RunResult:
 async def _called(parent: Run, agent: Agent, order: Order, call: str) -> RunJournal:
     name = agent.name or "managed_agent"
     journal = parent.journal.child(name)
+    said = intent_of_call()
     parent.journal.record(
         EventType.AGENT_CALLED,
         step=parent.step,
@@ -150,6 +152,7 @@ async def _called(parent: Run, agent: Agent, order: Order, call: str) -> RunJour
         call=call,
         run_id=journal.run_id,
         task=order.task[:TASK_CHARS],
+        **({"intent": said} if said else {}),
     )
     await parent.journal.commit()  # what is about to happen is durable before it happens
     failpoint("child.called")

@@ -35,6 +35,8 @@ class ToolContext:
     """The call's own name, unique in its step."""
     egress: Sequence[Egress] = ()
     """The lists of hosts that a network tool keeps to, all of them; see `wherry.tools.check_egress`."""
+    intent: str = ""
+    """What the model said that the call is for, where a policy wants to know."""
 
     @property
     def idempotency_key(self) -> str:
@@ -59,6 +61,12 @@ def current_context() -> ToolContext:
             "this tool works only inside a run: it needs the run's store",
             hint="let an agent call it, or wrap the call in `with use_context(ToolContext(...)):`",
         ) from None
+
+
+def intent_of_call() -> str:
+    """What the call that is under way was said to be for; empty where nobody asked, and outside of a call."""
+    context = _context.get(None)
+    return "" if context is None else context.intent
 
 
 @contextmanager
