@@ -405,6 +405,9 @@ def test_a_final_answer_tool_of_ones_own() -> None:
 
     agent = tool_agent(calls(("final_answer", {"left": "a", "right": "b"})), tools=[Pair()])
     assert agent.run("go") == "a and b"
+    agent = code_agent(code("x = 1"), code("final_answer('c', right='d')"), tools=[Pair()])
+    assert agent.run("go") == "c and d"
+    assert [step.code_action for step in actions(agent)] == ["x = 1", "final_answer('c', right='d')"]
 
 
 def test_what_is_no_data_goes_by_a_name() -> None:

@@ -124,6 +124,9 @@ class Recording:
     def before_code(self, code: str) -> str | None:
         self._code_said = code
         changed = code if self.last_value_answers else with_value(code)
+        final = self.face.tools.get("final_answer")
+        if isinstance(final, Tool) and set(final.inputs or ()) != {"answer"}:
+            changed = f"{taking(final.inputs or {})}\n{changed}"
         return None if changed == code else changed
 
     def after_code(self, code: str, execution: Execution) -> None:
@@ -342,6 +345,13 @@ def _where(error: str) -> str:
         return error
     last = error.rstrip().rsplit("\n", 1)[-1]
     return f"Code execution failed at line '{line[1].strip()}' due to: {last}\n{error}"
+
+
+def taking(inputs: Mapping[str, Mapping[str, Any]]) -> str:
+    """A line that lets `final_answer` take these inputs, for a snippet to begin with: the sandbox's takes one value."""
+    parameters = ", ".join(f"{name}=None" if body.get("nullable") else name for name, body in inputs.items())
+    together = ", ".join(f"{name!r}: {name}" for name in inputs)
+    return f"final_answer = (lambda give: lambda {parameters}: give({{{together}}}))(final_answer)"
 
 
 def with_value(code: str) -> str:
