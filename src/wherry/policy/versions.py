@@ -5,7 +5,6 @@ What was seen last is kept in the store under the agent's name, and so are the t
 
 from __future__ import annotations
 
-import difflib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -175,6 +174,8 @@ def take_first_tools(store: Store, agent: str, versions: Versions) -> None:
 
 def diff_of(before: str, after: str, what: str) -> str:
     """Two texts compared, as `diff -u` shows it."""
+    import difflib  # seldom needed
+
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), f"{what} before", f"{what} now", lineterm="")
     return "".join(f"{line}\n" for line in lines)
 
