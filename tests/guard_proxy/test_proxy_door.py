@@ -249,3 +249,29 @@ async def test_metrics_are_prometheus_text() -> None:
     assert values['wherry_guard_requests_total{key="anonymous",path="chat/completions",status="200"}'] == "1"
     assert values["wherry_guard_request_seconds_count"] == "1"
     assert any(line.startswith("# TYPE wherry_guard_tokens_total counter") for line in lines)
+
+
+async def test_a_key_of_no_known_shape_that_a_server_repeats(caplog: pytest.LogCaptureFixture) -> None:
+    upstream, store = StrictUpstream(), open_store("memory://")
+    upstream.plans = [Plan(401, {"error": {"message": "wrong key: plainpassword"}})]
+    async with guarded(upstream, store=store) as proxy:
+        answer = await post(proxy, HELLO, authorization="Bearer plainpassword")
+        garbled = await raw(proxy, b"POST /v1/models HTTP/1.1\r\nAuthorization Bearer plainpassword\r\n\r\n")
+    assert answer.status_code == 401
+    assert b" 400 " in garbled[:20]
+    written = b"".join(row.body for run in store.runs(children=True) for row in store.events(run.run_id))
+    assert b"wrong key" in written
+    assert b"plainpassword" not in written
+    assert "plainpassword" not in answer.text + caplog.text
+
+
+async def test_who_asks_first_whether_to_send_is_told_to() -> None:
+    upstream = StrictUpstream()
+    body = json.dumps(HELLO).encode()
+    async with guarded(upstream) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(request(proxy, b"", "Expect: 100-continue", length=len(body)))
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()

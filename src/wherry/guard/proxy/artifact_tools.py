@@ -16,8 +16,9 @@ from typing import Any, cast
 from wherry.context.offload import references
 from wherry.errors import LimitReached, ToolError
 from wherry.guard.pieces import as_dict
+from wherry.guard.proxy.attempt import Answer
 from wherry.guard.proxy.bounding import Asked
-from wherry.guard.proxy.exchange import Answer, Exchange
+from wherry.guard.proxy.exchange import Exchange
 from wherry.guard.proxy.formats import Body, dicts_in
 from wherry.guard.proxy.refusals import Refusal
 from wherry.journal import EventType

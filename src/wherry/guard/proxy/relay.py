@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from wherry.errors import ModelError
-from wherry.guard.proxy.exchange import Answer, Attempt, Exchange
+from wherry.guard.proxy.attempt import Answer, Attempt
+from wherry.guard.proxy.exchange import Exchange
 from wherry.guard.proxy.formats import Said
 from wherry.guard.proxy.refusals import Refusal, Shape
 from wherry.guard.proxy.streams import Copy, UsageFilter

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, cast
 from wherry.errors import ConfigurationError, MissingExtra, StoreError
 from wherry.guard.proxy.anthropic_format import ANTHROPIC
 from wherry.guard.proxy.artifact_tools import read_and_answered
+from wherry.guard.proxy.attempt import Work
 from wherry.guard.proxy.bounding import Asked
 from wherry.guard.proxy.diary import Diary
-from wherry.guard.proxy.exchange import Exchange, Work
+from wherry.guard.proxy.exchange import Exchange
 from wherry.guard.proxy.formats import CHAT, Body, Format
 from wherry.guard.proxy.headers import back, onward
 from wherry.guard.proxy.keys import Client, Keys
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from aiohttp.web import BaseRequest, StreamResponse
 
 _log = logging.getLogger("wherry.guard")
+_http_log = logging.getLogger("wherry.guard.http")
+_http_log.disabled = True  # it quotes header lines that it cannot read, and one of them may be a key
 _FORMATS: Mapping[str, Format] = {format_.path: format_ for format_ in (CHAT, RESPONSES, ANTHROPIC)}
 _PATHS = ("chat/completions", "responses", "messages", "models")
 OPT_IN = "x-wherry-artifacts"
@@ -182,6 +185,8 @@ class Proxy:
         limit = self.settings.body_limit
         if (request.content_length or 0) > limit:
             raise _too_large(limit)
+        if request.headers.get("expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         raw = bytearray()
         try:
             async with asyncio.timeout(self.settings.body_seconds):
@@ -316,6 +321,7 @@ async def running(
             handler_cancellation=True,  # a client that goes away takes its request to the upstream with it
             keepalive_timeout=settings.header_seconds,
             access_log=None,
+            logger=_http_log,
             lingering_time=1.0,
             auto_decompress=False,
         )

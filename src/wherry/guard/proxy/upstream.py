@@ -93,7 +93,8 @@ class Upstream:
             # A task of its own: the client that asked first may go away, and others wait for the same answer.
             asking = self._asking[name] = asyncio.create_task(self._find(name, headers))
             asking.add_done_callback(lambda _: self._asking.pop(name, None))
-        return await asyncio.shield(asking)
+        # What is known serves until more is: nobody waits for a server that is asked once more.
+        return await asyncio.shield(asking) if found is None else found
 
     async def _find(self, name: str, headers: Mapping[str, str]) -> Place:
         found, known_as = await self._discovered(name, headers)
