@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import anyio
 import pytest
 
-from wherry import CodeAgent, Policy, RunStatus, ScriptedModel, ToolCallingAgent, open_store, tool
+from wherry import CodeAgent, Limits, Policy, RunStatus, ScriptedModel, ToolCallingAgent, open_store, tool
 from wherry.errors import ApprovalError
 from wherry.journal import Event, EventType, read_events, verify
 from wherry.messages import ToolCall
@@ -416,3 +417,31 @@ def test_intent_is_wanted_of_managed_agents_too(store: Store) -> None:
     assert PAID == [(7, "ann")]
     [called] = of_type(store, result.run_id, EventType.AGENT_CALLED)
     assert called.payload["intent"] == "to be rid of it"
+
+
+def test_a_call_that_waits_is_counted_once(store: Store) -> None:
+    agent = agent_of(
+        [calls(("pay", {"amount": 1}), ("look", {"what": "x"})), final("done")], store, limits=Limits(tool_calls=2)
+    )
+    waits = agent.run("pay")
+    assert waits.usage.tool_calls == 1
+    for _ in range(2):
+        waits = agent.resume(waits.run_id)
+        assert waits.status is RunStatus.WAITING
+    result = agent.resume(waits.run_id, approvals={waits.pending[0].id: True})
+    assert (result.status, result.usage.tool_calls) == (RunStatus.COMPLETED, 2)
+
+
+def test_a_stream_ends_where_it_waits_and_can_be_gone_on_with(store: Store) -> None:
+    agent = agent_of([calls(("pay", {"amount": 1})), final("done")], store)
+
+    async def both() -> tuple[list[str], list[str]]:
+        first = [event async for event in agent.astream("pay")]
+        decide(store, waiting(store)[0].id, True)
+        second = [event async for event in agent.aresume_stream(first[0].run_id)]
+        return [event.type.value for event in first], [event.type.value for event in second]
+
+    first, second = anyio.run(both)
+    assert first[-2:] == ["approval.requested", "run.finished"]
+    assert second[0] == "run.resumed"
+    assert second.index("approval.decided") < second.index("tool.returned")
