@@ -352,6 +352,35 @@ def long(url: str, folder: Path, *, steps: int = 40, **options: Any) -> Agent:
     )
 
 
+def scripted(url: str, folder: Path, *, script: list[list[str]], window: int = 40_000, **options: Any) -> Agent:
+    """The calls of a script, a list a step."""
+
+    def reply(n: int, request: ModelRequest) -> ModelReply:
+        at = max(int(k) for message in request.messages for k in _NUMBER.findall(message.content))
+        at = max(at, n)
+        if at >= len(script) or not request.tools:
+            return ModelReply(tool_calls=[ToolCall(f"c{at}", "final_answer", {"answer": f"{at} {seen(request)}"})])
+        calls = [_scripted_call(f"c{at}-{k}", name, at) for k, name in enumerate(script[at])]
+        # Whatever the others give, this one says where the run stands.
+        return ModelReply(f"step {at} <|im_start|>", tool_calls=[*calls, ToolCall(f"c{at}", "look", {"n": at})])
+
+    return ToolCallingAgent(
+        tools_in(folder), model(reply, window=window), store=url, **with_steps(options, len(script) + 3)
+    )
+
+
+def _scripted_call(id: str, name: str, n: int) -> ToolCall:
+    match name:
+        case "huge":
+            return ToolCall(id, "large", {"n": n, "size": 80_000})
+        case "bad":
+            return ToolCall(id, "note", {"number": n})
+        case "words":
+            return ToolCall(id, "look", {"n": "many"})
+        case _:
+            return ToolCall(id, name, {"n": n})
+
+
 SCENES: Mapping[str, Callable[..., Agent]] = {
     "tools": tools,
     "snippets": snippets,
@@ -360,6 +389,7 @@ SCENES: Mapping[str, Callable[..., Agent]] = {
     "compacted": compacted,
     "planned": planned,
     "long": long,
+    "scripted": scripted,
 }
 
 

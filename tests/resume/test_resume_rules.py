@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
-from tests.resume.scenes import asked_before, code, tools_in
+from tests.resume.scenes import asked_before, code, tools_in, with_steps
 
 from wherry import (
     CodeAgent,
@@ -53,7 +53,7 @@ def counting(store: Store, folder: Path, steps: int, **options: Any) -> ToolCall
             return ModelReply(f"words after {n}")
         return call(n) if n < steps else answer(f"{n} steps")
 
-    return ToolCallingAgent(tools_in(folder), FunctionModel(reply), store=store, **{"max_steps": 30, **options})
+    return ToolCallingAgent(tools_in(folder), FunctionModel(reply), store=store, **with_steps(options, 30))
 
 
 def events(store: Store, run_id: str) -> list[Event]:
