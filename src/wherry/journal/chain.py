@@ -172,8 +172,8 @@ def message_digests(row: EventRow) -> list[str]:
     Raises:
         StoreError: Its payload is no JSON object.
     """
-    key = _NAMING.get(row.type)
-    if key is None or row.pruned is not None:
+    paths = _NAMING.get(row.type)
+    if paths is None or row.pruned is not None:
         return []
     try:
         payload: object = parse(row.body)
@@ -181,18 +181,37 @@ def message_digests(row: EventRow) -> list[str]:
         payload = None
     if not isinstance(payload, dict):
         raise StoreError(f"record {row.seq} of run {row.run_id!r} holds no JSON object", run_id=row.run_id)
-    named = cast("dict[str, object]", payload).get(key)
-    names = cast("list[object]", named) if isinstance(named, list) else [named]
+    names = [name for path in paths for name in _at(cast("object", payload), path)]
     return [name for name in names if isinstance(name, str) and name]
 
 
-_NAMING: dict[str, str] = {
-    EventType.MODEL_REQUESTED: "add",
-    EventType.MODEL_REPLIED: "message",
-    EventType.CONTEXT_COMPACTED: "folded",
+def _at(payload: object, path: tuple[str, ...]) -> list[object]:
+    found = payload
+    for key in path:
+        found = cast("dict[str, object]", found).get(key) if isinstance(found, dict) else None
+    return cast("list[object]", found) if isinstance(found, list) else [found]
+
+
+_NAMING: dict[str, tuple[tuple[str, ...], ...]] = {
+    EventType.RUN_STARTED: (("order", "task"),),
+    EventType.MODEL_REQUESTED: (
+        ("add",),
+        ("told",),
+        ("snapshot", "task"),
+        ("snapshot", "older"),
+        ("snapshot", "recent"),
+        ("schemas_in",),
+    ),
+    EventType.MODEL_REPLIED: (("message",), ("said",)),
+    EventType.TOOL_RETURNED: (("text",),),
+    EventType.CODE_FINISHED: (("seen", "text"),),
+    EventType.CONTEXT_COMPACTED: (("folded",),),
 }
 """Where records of these types have the digests of messages."""
 DIGEST = re.compile("[0-9a-f]{64}")
+_MORE = (b'"told":', b'"snapshot":', b'"schemas_in":')
+_SELDOM = {EventType.TOOL_RETURNED: b'"text":', EventType.RUN_STARTED: b'"order":{"'}
+"""What a record of these types has in it, if it names a message."""
 _BETWEEN = '","'
 _ADDED = re.compile(rb'\{"add":\[(?:"([0-9a-f]{64}(?:","[0-9a-f]{64})*)")?\]')
 _REPLIED = re.compile(rb'"message":"([0-9a-f]{64})"')
@@ -202,10 +221,12 @@ def _quick_digests(row: EventRow) -> list[str]:
     """As `message_digests`, mostly without parsing: it may name more, never less."""
     if row.type == EventType.MODEL_REQUESTED:
         added = _ADDED.match(row.body)
-        if added is not None:
+        if added is not None and not any(key in row.body for key in _MORE):
             return added.group(1).decode().split(_BETWEEN) if added.group(1) else []
     elif row.type == EventType.MODEL_REPLIED:
         named = _REPLIED.findall(row.body)
-        if named:
+        if named and b'"said":' not in row.body:
             return [name.decode() for name in named]
+    elif row.type in _SELDOM and _SELDOM[row.type] not in row.body:
+        return []
     return message_digests(row)
