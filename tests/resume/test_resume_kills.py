@@ -104,3 +104,11 @@ def test_runs_go_on_after_a_kill_at_every_place(zygote: Zygote, scene: str, tmp_
     for number in range(1, len(passed), every):
         survives(zygote, scene, tmp_path / str(number), whole, f"*:{number}")
     assert set(passed) <= set(FAILPOINTS)
+
+
+def test_a_snippet_whose_agent_had_answered_can_be_made_again_later(
+    zygote: Zygote, tmp_path: Path, whole: Whole
+) -> None:
+    for number in (1, 2):  # between the last record of the run below and the answer's in its manager's journal
+        end = survives(zygote, "coding_team", tmp_path / str(number), whole, f"child.returned:{number}", "tool.ran:4")
+        assert end.run_id is not None

@@ -13,7 +13,7 @@ from wherry.agents.result import RunResult, RunStatus
 from wherry.agents.run import Order, Run
 from wherry.agents.runner import execute
 from wherry.errors import ConfigurationError, OutputError, RunNotFound
-from wherry.journal import Subscriber
+from wherry.journal import EventType, Subscriber
 from wherry.messages import Message, Usage, parse
 from wherry.policy import Limits
 from wherry.policy.approvals import decide_all
@@ -77,8 +77,31 @@ async def go_on_below(run: Run, agent: Agent, order: Order, run_id: str) -> RunR
     except RunNotFound:  # it was asked for, and the process ended before its first record
         return await execute(agent, order, parent=run, run_id=run_id)
     if past.finished is not None and past.status in _ENDED and past.finished["error"] is None:
+        _returned(run, past)
         return recorded_result(agent, past, run.store)
     return await execute(agent, order, parent=run, past=past)
+
+
+def _returned(run: Run, past: Past) -> None:
+    """Have on record what a run below gave, where the process ended between that run's last record and this one's."""
+    finished = past.finished or {}
+    run.taint.restore({"untrusted": [*past.untrusted]})
+    for event in run.past:
+        payload = event.payload
+        if event.type is not EventType.AGENT_RETURNED or payload["run_id"] != past.run_id:
+            continue
+        if "raised" not in payload and payload["status"] == past.status:
+            return
+    run.journal.record(
+        EventType.AGENT_RETURNED,
+        step=run.step,
+        name=past.events[0].agent,
+        run_id=past.run_id,
+        status=past.status,
+        preview=finished["preview"],
+        usage=finished["usage"],
+        **run.taint.to_json(),
+    )
 
 
 def recorded_result(agent: Agent, past: Past, store: Store) -> RunResult:
