@@ -210,7 +210,7 @@ _NAMING: dict[str, tuple[tuple[str, ...], ...]] = {
 """Where records of these types have the digests of messages."""
 DIGEST = re.compile("[0-9a-f]{64}")
 _MORE = (b'"told":', b'"snapshot":', b'"schemas_in":')
-_SELDOM = {EventType.TOOL_RETURNED: b'"text":', EventType.RUN_STARTED: b'"order":{"'}
+_SELDOM: dict[str, bytes] = {EventType.TOOL_RETURNED: b'"text":', EventType.RUN_STARTED: b'"order":{"'}
 """What a record of these types has in it, if it names a message."""
 _BETWEEN = '","'
 _ADDED = re.compile(rb'\{"add":\[(?:"([0-9a-f]{64}(?:","[0-9a-f]{64})*)")?\]')
