@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from wherry import CodeAgent, Limits, Policy, RunStatus, ScriptedModel, ToolCallingAgent, open_store, tool
+from wherry import CodeAgent, GroupChat, Limits, Policy, RunStatus, ScriptedModel, ToolCallingAgent, open_store, tool
 from wherry.errors import ApprovalError
 from wherry.journal import Event, EventType, read_events, verify
 from wherry.messages import ToolCall
@@ -445,3 +445,17 @@ def test_a_stream_ends_where_it_waits_and_can_be_gone_on_with(store: Store) -> N
     assert first[-2:] == ["approval.requested", "run.finished"]
     assert second[0] == "run.resumed"
     assert second.index("approval.decided") < second.index("tool.returned")
+
+
+def test_a_group_waits_for_what_its_policy_asks_for(store: Store) -> None:
+    ann = ToolCallingAgent(
+        [tool(pay)], ScriptedModel([calls(("pay", {"amount": 3})), final("I paid.")]), name="ann", description="Pays."
+    )
+    bo = ToolCallingAgent([], ScriptedModel([final("Well done.")]), name="bo", description="Praises.")
+    group = GroupChat([ann, bo], speaker="round_robin", max_rounds=2, store=store, policy=Policy(approve=["pay"]))
+    waits = group.run("Pay the bill.")
+    assert waits.status is RunStatus.WAITING
+    assert PAID == []
+    result = group.resume(waits.run_id, approvals={waits.pending[0].id: True})
+    assert result.output == "Well done."
+    assert PAID == [(3, "ann")]

@@ -19,7 +19,7 @@ from wherry.context.transcript import Transcript
 from wherry.errors import ConfigurationError
 from wherry.messages import ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
-from wherry.policy import Limits
+from wherry.policy import Limits, Policy
 from wherry.store import Store
 from wherry.tools import Tool
 
@@ -43,6 +43,7 @@ class GroupOptions(TypedDict, total=False):
     hooks: Iterable[object]
     context: ContextBudget | None
     limits: Limits | None
+    policy: Policy | None
     store: Store | str | None
 
 
@@ -71,8 +72,8 @@ class GroupChat(Agent):
             broken store and a wrong setup always end the run.
         output: `"last"`: the output is what was said last; `"summary"`: what the group's model makes of the chat.
         model: The group's, for `"auto"`, `"summary"`, and agents without one; None: that of the first agent with one.
-        options: `name`, `description`, `instructions` (for the choice of speakers), `context`, `limits`, `store`,
-            `hooks`: as of any agent.
+        options: `name`, `description`, `instructions` (for the choice of speakers), `context`, `limits`, `policy`,
+            `store`, `hooks`: as of any agent.
 
     Raises:
         ConfigurationError: names, transitions or numbers that cannot be; the message says which.
