@@ -119,12 +119,15 @@ def show_run(run_id: str, *, as_json: bool) -> Exit:
         with Console() as console:
             for event in events_of_tree(store, top.run_id):
                 console(event)
-                if event.type is EventType.RUN_FINISHED:
-                    finished = event
+                if event.run_id == top.run_id and event.type in (EventType.RUN_FINISHED, EventType.RUN_RESUMED):
+                    finished = event if event.type is EventType.RUN_FINISHED else None
                 if console.broken:
                     return Exit.CLOSED
             if finished is None:
-                console.note("the run has no end yet: it is under way, or its process died")
+                console.note(
+                    "the run has no end yet: it is under way, or its process died; "
+                    f"in that case `wherry resume {top.run_id}` goes on with it"
+                )
             else:
                 output = output_of(store, finished)
                 if output is not None:

@@ -82,6 +82,12 @@ def _run_started(payload: Payload, agent: str) -> list[Line]:
     return lines + _left_out(more)
 
 
+def _run_resumed(payload: Payload, agent: str) -> list[Line]:
+    after = payload.get("after")
+    why = "its process died" if after is None else f"it ended: {after}"
+    return [[("● ", "bold"), (visible(agent), "bold cyan"), (f"  goes on after step {payload['step']}; {why}", "dim")]]
+
+
 def _run_finished(payload: Payload, _agent: str) -> list[Line]:
     status = str(payload["status"])
     mark, style = ("✔", "green") if status == "completed" else ("✘", "red")
@@ -250,6 +256,7 @@ def _left_out(more: int, indent: str = "") -> list[Line]:
 
 _RENDER: Mapping[EventType, Callable[[Payload, str], list[Line]]] = {
     EventType.RUN_STARTED: _run_started,
+    EventType.RUN_RESUMED: _run_resumed,
     EventType.RUN_FINISHED: _run_finished,
     EventType.MODEL_REQUESTED: _model_requested,
     EventType.MODEL_REPLIED: _model_replied,
