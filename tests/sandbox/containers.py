@@ -29,6 +29,7 @@ IMAGE = "wherry-test:latest"
 `agent` (54321). Nothing of wherry: mount it, or pipe it in."""
 AGENT = 54321
 _START_SECONDS = 60.0
+_IMPORT_SECONDS = 180.0
 _LEFT_OUT = {"site-packages", "test", "tests", "idlelib", "lib2to3", "ensurepip", "turtledemo", "__pycache__"}
 _PASSWD = f"root:x:0:0::/root:/bin/sh\nagent:x:{AGENT}:{AGENT}::/home/agent:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"
 
@@ -121,21 +122,25 @@ def _unmount_below(folder: str) -> None:
 
 
 def _import_image(engine: Engine) -> None:
-    read, write = os.pipe()
-    with open(read, "rb") as source, open(write, "wb") as sink:
-        writer = threading.Thread(target=_write_image, args=(sink,))
-        writer.start()
-        done = subprocess.run(
-            [engine.docker, "import", "-", engine.image],
-            env=engine.environment,
-            stdin=source,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    writer.join()
-    if done.returncode != 0:
-        pytest.skip(f"no image could be made: {done.stderr}")
+    command = [engine.docker, "import", "-", engine.image]
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            command, env=engine.environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
+        ) as process,
+    ):
+        # A client that ends early, or is ended here, breaks the pipe that is written: nothing waits for good.
+        late = threading.Timer(_IMPORT_SECONDS, process.kill)
+        late.start()
+        try:
+            assert process.stdin is not None
+            _write_image(process.stdin)
+            failed = process.wait() != 0
+        finally:
+            late.cancel()
+        if failed:
+            said.seek(0)
+            pytest.skip(f"no image could be made: {said.read().decode(errors='replace')}")
 
 
 def _write_image(sink: IO[bytes]) -> None:

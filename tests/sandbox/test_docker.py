@@ -201,5 +201,5 @@ def test_a_host_that_is_killed_leaves_no_container(here: Engine) -> None:
     with host.stdout:
         assert host.stdout.readline() == b"open\n"
         host.send_signal(signal.SIGKILL)
-        host.wait()
+        host.wait(20)
     wait_until_gone(here)

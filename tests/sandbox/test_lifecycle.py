@@ -115,13 +115,13 @@ def test_link_is_let_go_of_though_another_thread_held_it_at_the_fork() -> None:
 
     holder = threading.Thread(target=hold)
     holder.start()
-    held.wait()
+    assert held.wait(20)
     forgetter = threading.Thread(target=link.forget, daemon=True)
     forgetter.start()
     forgetter.join(5)
     hung = forgetter.is_alive()
     done.set()
-    holder.join()
+    holder.join(20)
     theirs.close()
     assert not hung
 
@@ -154,7 +154,7 @@ while os.waitpid(pid, os.WNOHANG) == (0, 0):
         sys.exit("the copy hangs")
     time.sleep(0.01)
 go.set()
-starter.join()
+starter.join(20)
 import anyio
 async def main():
     session = await get_sandbox(sys.argv[1]).open(tools=[])

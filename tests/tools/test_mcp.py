@@ -55,7 +55,7 @@ def over_http(port: int) -> Generator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.wait(PATIENT)
 
 
 @pytest.fixture(params=["stdio", "http"])
@@ -149,7 +149,7 @@ class TestDeath:
             server = await mcp_tools(f"http://127.0.0.1:{port}/mcp", connect_seconds=PATIENT).__aenter__()
             assert await call(server, "add", a=1) == 3
             process.kill()
-            process.wait()
+            process.wait(PATIENT)
         with pytest.raises(ToolError, match="cannot be connected to"):
             await call(server, "add", a=1)
         with over_http(port):
@@ -393,4 +393,4 @@ class TestServer:
                 assert await call(server, "double", n=4) == "8"
         finally:
             process.kill()
-            process.wait()
+            process.wait(PATIENT)
