@@ -345,3 +345,20 @@ def test_hooks_and_refusals_when_a_run_goes_on(store: Store, tmp_path: Path) -> 
     agent.model = ScriptedModel([call(4, "note"), answer("done")])
     assert agent.resume(str(failed.value.run_id)).output == "done"
     assert [line.split()[0] for line in (tmp_path / "note").read_text().splitlines()] == ["6", "8"]
+
+
+def test_what_an_unfinished_agent_gave_is_the_same_when_its_snippet_is_made_again(store: Store, tmp_path: Path) -> None:
+    child = counting(store, tmp_path, 9, name="child", description="counts", limits=Limits(requests=1))
+    script = [code("said = child(task='count')"), ModelError("gone", kind="QuotaExhausted")]
+    agent = CodeAgent((), ScriptedModel(script), managed_agents=[child], store=store)
+    with pytest.raises(ModelError) as failed:
+        agent.run("Ask.")
+    agent.model = ScriptedModel([code("final_answer(said)")])
+    assert agent.resume(str(failed.value.run_id)).output.startswith("[not finished: limit: the limit of ")
+
+
+def test_a_recorded_result_says_why_it_ended(store: Store, tmp_path: Path) -> None:
+    agent = counting(store, tmp_path, 9)
+    stopped = agent.run("Count.", max_steps=2)
+    assert stopped.reason
+    assert agent.resume(stopped.run_id).reason == stopped.reason

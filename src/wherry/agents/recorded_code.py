@@ -119,5 +119,7 @@ def _of_agent(store: Store, payload: Mapping[str, Any]) -> Encoded:
         data = store.artifacts.read(ref)
         is_text = store.artifacts.info(ref).media_type == "text/plain"
         output = data.decode("utf-8", "surrogatepass") if is_text else parse(data)
-    status = payload["status"]
-    return encoded(output if status == RunStatus.COMPLETED else f"[not finished: {status}] {output}")
+    status, reason = payload["status"], last.payload.get("reason", "")
+    if status == RunStatus.COMPLETED:
+        return encoded(output)
+    return encoded(f"[not finished: {status}: {reason}]" if output is None else f"[not finished: {status}] {output}")

@@ -286,7 +286,7 @@ def _record_end(frame: Frame, result: RunResult, ref: str | None, error: BaseExc
         steps=result.steps,
         error=None if error is None else _said(error),
         **({} if said is None else {"said": said}),
-        **({} if run is None or not run.reason else {"reason": run.reason}),
+        **({"reason": result.reason} if result.reason else {}),
         **({} if run is None or run.order.session is None else {"session_revision": run.session_revision}),
     )
     parent = frame.parent
