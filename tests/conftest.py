@@ -7,8 +7,20 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from wherry.errors import SandboxUnavailable
+
+# Hypothesis measures by the clock how long an example and its making take: on a busy machine that says nothing of the
+# code. Examples are new ones at each run, but where a change is judged: there nothing may depend on luck.
+settings.register_profile(
+    "wherry",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=os.environ.get("WHERRY_CI") == "1",
+    print_blob=True,
+)
+settings.load_profile("wherry")
 
 
 @pytest.hookimpl(wrapper=True)

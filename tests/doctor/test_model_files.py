@@ -162,7 +162,7 @@ FIELDS = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hi
           "head_dim", "vocab_size", "sliding_window", "kv_lora_rank", "num_experts")  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=100)
 @given(field=st.sampled_from(FIELDS), nonsense=NONSENSE)
 def test_a_field_that_cannot_be_is_named(tmp_path: Path, field: str, nonsense: object) -> None:
     path = config(tmp_path, {**MISTRAL, field: nonsense})

@@ -13,7 +13,7 @@ ACTS = ("note", "send", "put", "look", "broken", "large", "page", "huge", "bad",
 SCRIPTS = st.lists(st.lists(st.sampled_from(ACTS), min_size=1, max_size=4), min_size=1, max_size=6)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(SCRIPTS, st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3), st.sampled_from([8_000, 40_000]))
 def test_any_script_killed_anywhere(zygote: Zygote, script: list[list[str]], kills: list[float], window: int) -> None:
     if window < 40_000:  # a fence's id is drawn: what it takes, and so what is folded, is another in every run

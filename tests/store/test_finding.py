@@ -177,7 +177,7 @@ def test_a_damaged_message_hides_only_itself(tmp_path: Path) -> None:
 texts = st.text(st.characters(codec=None, exclude_categories=()), max_size=40)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(text=texts, query=texts)
 def test_any_text_is_said_and_asked_for(memory: Store, text: str, query: str) -> None:
     said(memory, text, task=text, answer=text)
@@ -186,7 +186,7 @@ def test_any_text_is_said_and_asked_for(memory: Store, text: str, query: str) ->
         assert found.text
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     wanted=st.builds(
         RunFilter,

@@ -28,7 +28,7 @@ def store() -> Iterator[Store]:
     opened.close()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(items=st.lists(st.tuples(texts, texts | words), max_size=4), query=texts | words)
 def test_any_text_is_indexed_and_any_query_is_answered(store: Store, items: list[tuple[str, str]], query: str) -> None:
     store.search.add("space", items)
@@ -60,7 +60,7 @@ def test_an_interrupted_add_leaves_nothing(store: Store) -> None:
     assert store.search.cursor("space") == 0
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(name=texts, author=texts, state=st.binary())
 def test_odd_names_come_back(store: Store, name: str, author: str, state: bytes) -> None:
     from wherry.store import Participant

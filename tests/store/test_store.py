@@ -99,7 +99,7 @@ def test_runs_are_listed_newest_first_and_by_session(store: Store) -> None:
         store.run("nobody")
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(scope=texts, key=texts, value=texts, state=st.binary())
 def test_odd_texts_come_back(store: Store, scope: str, key: str, value: str, state: bytes) -> None:
     store.memo.set(scope, key, {"v": [value]})
