@@ -358,3 +358,17 @@ def test_a_run_that_a_limit_ended_goes_on_by_its_id_alone(wherry: Command) -> No
     assert more.stdout == wherry("run", "say it", "--agent", "agents.py:echo", "--quiet").stdout
     again = wherry("resume", run_id, "--quiet")
     assert (again.returncode, again.stdout) == (0, more.stdout)
+
+
+def test_a_run_whose_process_was_killed_is_shown_as_interrupted_and_one_under_way_is_not(wherry: Command) -> None:
+    process = wherry.start("run", "wait", "--agent", "agents.py:hanging")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "step 1" in line:
+            break
+    assert last_run(wherry)["status"] == "running"
+    process.kill()
+    process.communicate(timeout=30)
+    row = last_run(wherry)
+    assert row["status"] == "interrupted"
+    assert f"wherry resume {row['run_id']}" in wherry("show", str(row["run_id"])).stdout

@@ -26,6 +26,7 @@ from wherry.context.offload import references
 from wherry.errors import LimitReached, StoreConflict, StoreError, WherryError
 from wherry.failpoints import failpoint
 from wherry.journal import EventType, Journal, RunJournal, Subscriber
+from wherry.journal.process import this_process
 from wherry.messages import JSON, Message, canonical, digest
 from wherry.models import Model, ModelProfile, Prepared
 from wherry.policy import Account
@@ -88,7 +89,13 @@ async def _framed(
     if past is not None:
         above = None if parent is None else parent.journal
         journal = Journal.go_on(store, past.run_id, subscribers=subscribers, parent=above, seq=past.events[-1].seq)
-        journal.record(EventType.RUN_RESUMED, step=past.step, after=past.status, max_steps=order.max_steps)
+        journal.record(
+            EventType.RUN_RESUMED,
+            step=past.step,
+            after=past.status,
+            max_steps=order.max_steps,
+            process=this_process(),
+        )
         await journal.commit()  # whoever else goes on with it has lost now
         failpoint("run.resumed")
     elif parent is None:
@@ -322,6 +329,7 @@ def _record_start(frame: Frame, profile: ModelProfile) -> None:
         max_steps=order.max_steps,
         versions={"wherry": __version__, "python": platform.python_version()},
         order=frame.written,
+        process=this_process(),
         **({"origin": made} if frame.parent is None and (made := origin()) else {}),
         **({} if order.session is None else {"session_revision": frame.revision}),
     )

@@ -13,6 +13,7 @@ from wherry.cli.ending import Exit, complain, print_json
 from wherry.errors import ConfigurationError, RunNotFound
 from wherry.journal import Event, EventType, read_events
 from wherry.journal.finding import Found, Progress, RunFilter, catch_up, find_runs
+from wherry.journal.process import is_interrupted
 from wherry.messages import Message, Usage
 from wherry.observe.console import Console
 from wherry.observe.costs import aligned, dollars
@@ -27,6 +28,8 @@ LOOKED_THROUGH = 100_000
 """Newest runs among which the beginning of an id is looked for."""
 
 
+INTERRUPTED = "interrupted"
+"""What is shown of a run without an end whose process is gone; its status in the store is `running`."""
 STATUSES = ("running", "completed", "max_steps", "limit", "waiting", "cancelled", "failed")
 
 
@@ -50,6 +53,7 @@ def list_runs(wanted: RunFilter, *, limit: int, search: str | None, as_json: boo
             catch_up(store, tell=_reading())
             found = find_runs(store, search, wanted, limit=limit)
             rows = [one.run for one in found]
+        rows = [replace(row, status=INTERRUPTED) if is_interrupted(store, row) else row for row in rows]
     finally:
         store.close()
     excerpts = [excerpt(one.text, search or "") for one in found]
