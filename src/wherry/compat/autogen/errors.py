@@ -1,0 +1,36 @@
+"""What classic programs catch."""
+
+from __future__ import annotations
+
+
+class NoEligibleSpeakerError(Exception):
+    """Nobody may speak next."""
+
+    def __init__(self, message: str = "No eligible speaker.") -> None:
+        super().__init__(message)
+        self.message = message
+
+
+NoEligibleSpeaker = NoEligibleSpeakerError
+
+
+class UndefinedNextAgentError(Exception):
+    """The agents do not overlap with those of the group."""
+
+    def __init__(self, message: str = "The provided agents list does not overlap with agents in the group.") -> None:
+        super().__init__(message)
+        self.message = message
+
+
+UndefinedNextAgent = UndefinedNextAgentError
+
+
+class AgentNameConflictError(Exception):
+    """Several agents have one name."""
+
+    def __init__(self, message: str = "Found multiple agents with the same name.") -> None:
+        super().__init__(message)
+        self.message = message
+
+
+AgentNameConflict = AgentNameConflictError
