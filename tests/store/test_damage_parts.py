@@ -17,7 +17,7 @@ from wherry.errors import StoreError
 from wherry.journal import EventType, Journal, verify_store
 from wherry.messages import Message
 from wherry.store import Batch, EventRow, Participant, Store, open_store
-from wherry.store.approvals import ApprovalRow
+from wherry.store.records import ApprovalRow
 
 DIGEST = "0" * 64
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from wherry.store.approvals import ApprovalRow, Approvals
-from wherry.store.changes import Changes
-from wherry.store.parts import Artifacts, Cache, Memo, Rates, TextIndex, Transcripts
+from wherry.store.parts import Approvals, Artifacts, Cache, Changes, Memo, Rates, TextIndex, Transcripts
 from wherry.store.protocol import Store
-from wherry.store.records import AnchorRow, ArtifactRef, Batch, Entry, EventRow, Hit, Participant, RunRow
+from wherry.store.records import AnchorRow, ApprovalRow, ArtifactRef, Batch, Entry, EventRow, Hit, Participant, RunRow
 from wherry.store.url import open_store
 
 __all__ = [

@@ -2,65 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from wherry.failpoints import failpoint
 from wherry.redaction import redact_json
 from wherry.store.database import Connection, Database, blob, text
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalRow:
-    """One question to a person."""
-
-    id: str
-    run_id: str
-    """The run that waits."""
-    root_run_id: str
-    """The run above it that a person or program started; the same, if that is the one that waits."""
-    created: float
-    """Unix time in seconds."""
-    request: bytes
-    """What is asked, as canonical JSON."""
-    decision: bytes | None = None
-    """What was decided, as canonical JSON; None while it waits."""
-    decided: float | None = None
-
-
-class Approvals(Protocol):
-    """Questions and their answers. Each is answered once."""
-
-    def put(self, row: ApprovalRow) -> None:
-        """Keep a question. If there is one of that id already, nothing changes."""
-        ...
-
-    def get(self, id: str) -> ApprovalRow | None:
-        """The question of that id; None when there is none."""
-        ...
-
-    def decide(self, id: str, decision: bytes, at: float) -> bool:
-        """Keep the answer to a question; False if there is no such question or it has its answer already.
-
-        Of several callers, exactly one gets True.
-        """
-        ...
-
-    def find(
-        self,
-        *,
-        run_id: str | None = None,
-        root_run_id: str | None = None,
-        pending: bool | None = None,
-        limit: int = 100,
-    ) -> list[ApprovalRow]:
-        """Questions, oldest first; with `pending` those without an answer (True) or with one (False)."""
-        ...
-
-    def forget(self, run_id: str) -> None:
-        """Remove all questions of a run, with their answers."""
-        ...
-
+from wherry.store.records import ApprovalRow
 
 _COLUMNS = "id, run_id, root_run_id, created, request, decision, decided"
 

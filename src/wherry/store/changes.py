@@ -4,39 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from wherry.failpoints import failpoint
 from wherry.redaction import redact_bytes
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.migrations import CHANGES
 from wherry.store.records import EventRow
-
-
-class Changes(Protocol):
-    """Values by owner and key, kept for good: what was seen of an agent last, what of it was approved."""
-
-    def read(self, owner: str) -> dict[str, bytes]:
-        """All values of an owner, by key."""
-        ...
-
-    def write(self, owner: str, values: Mapping[str, bytes | None]) -> None:
-        """Keep values in place of those before, all of them or none; None removes one."""
-        ...
-
-    def events(
-        self, *, since: float | None = None, agent: str | None = None, run_id: str | None = None, limit: int = 100
-    ) -> list[EventRow]:
-        """The latest records, of all runs, that say that something changed; the oldest of them first.
-
-        Args:
-            since: Those of a Unix time or later.
-            agent: Those of an agent of that name.
-            run_id: Those of a run.
-            limit: At most so many.
-        """
-        ...
-
 
 _READ = f"""
 SELECT j.run_id, e.id, e.type, e.time, CAST(e.agent AS BLOB), CAST(e.body AS BLOB), e.hash, CAST(e.pruned AS BLOB)

@@ -10,9 +10,8 @@ from dataclasses import replace
 from functools import partial
 
 from wherry.errors import StoreConflict, StoreError
-from wherry.store.approvals import ApprovalRow
 from wherry.store.protocol import Store
-from wherry.store.records import Batch, EventRow, Participant
+from wherry.store.records import ApprovalRow, Batch, EventRow, Participant
 
 ODD = "ö\ud800\0 \U0001f600"
 """A text that some databases do not take as it is."""

@@ -7,11 +7,11 @@ open. Where a docstring says *exactly one*, that holds between processes too.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from wherry.messages import JSON
-from wherry.store.records import ArtifactRef, Entry, Hit, Participant
+from wherry.store.records import ApprovalRow, ArtifactRef, Entry, EventRow, Hit, Participant
 
 
 class Memo(Protocol):
@@ -214,4 +214,63 @@ class Rates(Protocol):
 
     def give_back(self, key: str, *, cost: float, rate_per_minute: float) -> None:
         """Undo the taking of `cost` units: the request was not sent, or was cheaper than thought."""
+        ...
+
+
+class Approvals(Protocol):
+    """Questions and their answers. Each is answered once."""
+
+    def put(self, row: ApprovalRow) -> None:
+        """Keep a question. If there is one of that id already, nothing changes."""
+        ...
+
+    def get(self, id: str) -> ApprovalRow | None:
+        """The question of that id; None when there is none."""
+        ...
+
+    def decide(self, id: str, decision: bytes, at: float) -> bool:
+        """Keep the answer to a question; False if there is no such question or it has its answer already.
+
+        Of several callers, exactly one gets True.
+        """
+        ...
+
+    def find(
+        self,
+        *,
+        run_id: str | None = None,
+        root_run_id: str | None = None,
+        pending: bool | None = None,
+        limit: int = 100,
+    ) -> list[ApprovalRow]:
+        """Questions, oldest first; with `pending` those without an answer (True) or with one (False)."""
+        ...
+
+    def forget(self, run_id: str) -> None:
+        """Remove all questions of a run, with their answers."""
+        ...
+
+
+class Changes(Protocol):
+    """Values by owner and key, kept for good: what was seen of an agent last, what of it was approved."""
+
+    def read(self, owner: str) -> dict[str, bytes]:
+        """All values of an owner, by key."""
+        ...
+
+    def write(self, owner: str, values: Mapping[str, bytes | None]) -> None:
+        """Keep values in place of those before, all of them or none; None removes one."""
+        ...
+
+    def events(
+        self, *, since: float | None = None, agent: str | None = None, run_id: str | None = None, limit: int = 100
+    ) -> list[EventRow]:
+        """The latest records, of all runs, that say that something changed; the oldest of them first.
+
+        Args:
+            since: Those of a Unix time or later.
+            agent: Those of an agent of that name.
+            run_id: Those of a run.
+            limit: At most so many.
+        """
         ...

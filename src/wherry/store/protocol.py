@@ -18,9 +18,7 @@ from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Protocol, runtime_checkable
 
-from wherry.store.approvals import Approvals
-from wherry.store.changes import Changes
-from wherry.store.parts import Artifacts, Cache, Memo, Rates, TextIndex, Transcripts
+from wherry.store.parts import Approvals, Artifacts, Cache, Changes, Memo, Rates, TextIndex, Transcripts
 from wherry.store.records import AnchorRow, Batch, EventRow, RunRow
 
 

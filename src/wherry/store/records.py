@@ -118,3 +118,21 @@ class Participant:
     """The position of the last entry that they have seen; 0: none."""
     state: bytes
     """Theirs alone: a summary, a window's state."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRow:
+    """One question to a person."""
+
+    id: str
+    run_id: str
+    """The run that waits."""
+    root_run_id: str
+    """The run above it that a person or program started; the same, if that is the one that waits."""
+    created: float
+    """Unix time in seconds."""
+    request: bytes
+    """What is asked, as canonical JSON."""
+    decision: bytes | None = None
+    """What was decided, as canonical JSON; None while it waits."""
+    decided: float | None = None
