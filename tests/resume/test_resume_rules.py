@@ -144,6 +144,18 @@ def test_more_steps_after_a_last_word(store: Store, tmp_path: Path) -> None:
     assert (result.status, result.output, result.steps) == (RunStatus.COMPLETED, "8 steps", 9)
 
 
+def test_what_a_run_was_given_when_it_went_on_holds_for_the_next_time_too(store: Store, tmp_path: Path) -> None:
+    agent = counting(store, tmp_path, 8)
+    stopped = agent.run("Count.", max_steps=4, limits=Limits(requests=3))
+    assert stopped.status is RunStatus.LIMIT
+    further = agent.resume(stopped.run_id, max_steps=30, limits=Limits(requests=6, usd="2"))
+    assert (further.status, further.usage.requests) == (RunStatus.LIMIT, 6)
+    again = agent.resume(stopped.run_id)  # neither 3 requests nor 4 steps any more
+    assert (again.status, again.usage.requests, again.steps) == (RunStatus.LIMIT, 6, further.steps)
+    done = agent.resume(stopped.run_id, limits=Limits())
+    assert (done.status, done.steps) == (RunStatus.COMPLETED, 9)
+
+
 # ---- other ends
 
 

@@ -172,9 +172,11 @@ class CodeAgent(Agent):
 
         known = None if run.resumed is None else run.resumed.code
         if known is not None and known.code == code:
-            seed = known.seed  # it was interrupted: it does again what it did, and goes on from there
+            # It was interrupted: it does again what it did, and goes on from there.
+            conditions = Conditions(known.seed, known.clock, partial=known.clock is not None)
         else:
             seed = new_seed()
+            conditions = Conditions(seed)
             run.journal.record(EventType.CODE_STARTED, step=run.step, code=code, seed=seed)
             await run.journal.commit()
         names, notes = [*run.toolbox.tools], list[str]()
@@ -193,7 +195,7 @@ class CodeAgent(Agent):
                     session.interrupt()
 
         failpoint("snippet.committed")
-        execution = await session.run(code, call_tool=call, tools=names, conditions=Conditions(seed))
+        execution = await session.run(code, call_tool=call, tools=names, conditions=conditions)
         failpoint("snippet.ran")
         kept = await keep_files(run, session)
         interrupted = run.fatal is not None or bool(run.pending)

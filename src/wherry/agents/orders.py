@@ -37,9 +37,8 @@ async def written_down(order: Order, journal: RunJournal, store: Store, *, code:
         code: Whether the run has a sandbox, into which inputs and files go.
     """
     written: dict[str, Any] = {}
-    limits = {name: value for name, value in asdict(order.limits).items() if value is not None}
-    if limits:
-        written["limits"] = {name: str(value) if name == "usd" else value for name, value in limits.items()}
+    if limits := written_limits(order.limits):
+        written["limits"] = limits
     if len(order.task) > TASK_CHARS:
         written["task"] = journal.keep(Message("user", order.task))
 
@@ -60,6 +59,12 @@ async def written_down(order: Order, journal: RunJournal, store: Store, *, code:
     return written
 
 
+def written_limits(limits: Limits) -> dict[str, Any]:
+    """Limits as `run.started` and `run.resumed` have them."""
+    given = {name: value for name, value in asdict(limits).items() if value is not None}
+    return {name: str(value) if name == "usd" else value for name, value in given.items()}
+
+
 def _kept_file(path: Path, keep: Callable[..., Any]) -> list[str | None]:  # Any: as `keep_for`
     kept = keep(path.read_bytes(), media_type="application/octet-stream")
     return [path.name, None if kept is None else kept.ref]
@@ -72,8 +77,8 @@ def order_of(past: Past, store: Store, *, limits: Limits | None, max_steps: int 
     Args:
         past: The run.
         store: Has what was large.
-        limits: Instead of those that it had.
-        max_steps: Instead of those that it had.
+        limits: Instead of those that it had last.
+        max_steps: Instead of those that it had last.
 
     Raises:
         StoreError: Something of it is gone, or could not be kept at the time.
@@ -86,8 +91,8 @@ def order_of(past: Past, store: Store, *, limits: Limits | None, max_steps: int 
             inputs=_inputs(written, store, past.run_id),
             files=_files(written.get("files", ()), Path(folder), store, past.run_id),
             session=started["session"],
-            max_steps=started["max_steps"] if max_steps is None else max_steps,
-            limits=Limits(**written.get("limits", {})) if limits is None else limits,
+            max_steps=past.resumed.get("max_steps", started["max_steps"]) if max_steps is None else max_steps,
+            limits=Limits(**past.resumed.get("limits", written.get("limits", {}))) if limits is None else limits,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -49,6 +49,8 @@ class PastCode:
     seed: str
     finished: Payload | None = None
     """Payload of its `code.finished`; None where it was interrupted."""
+    clock: Mapping[str, Sequence[int]] | None = None
+    """What it had read of each clock when it was interrupted; None where that is not known."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,8 @@ class Past:
     run_id: str
     events: list[Event] = field(default_factory=list[Event])
     started: Payload = field(default_factory=dict[str, Any])
+    resumed: Payload = field(default_factory=dict[str, Any])
+    """Payload of the last `run.resumed`: by what the run went on then, it goes on now."""
     step: int = 0
     """The last one whose reply is known; with none of it open it is done."""
     reply: Payload | None = None
@@ -157,7 +161,7 @@ class _Reader:
                 self._began = event.time
             case EventType.RUN_RESUMED:
                 self._pause()
-                past.finished, self._began = None, event.time
+                past.resumed, past.finished, self._began = payload, None, event.time
                 # What was asked for aside is asked for anew.
                 self._snapshot, self._told, self._aside = self._at[0], self._told_then(), False
             case EventType.RUN_FINISHED:
@@ -246,5 +250,9 @@ class _Reader:
         past = self._past
         for file in payload.get("files", ()):
             past.files[file["name"]] = ResultFile(**file)
-        if past.code is not None and not payload.get("interrupted"):
+        if past.code is None:
+            return
+        if payload.get("interrupted"):
+            past.code.clock = payload.get("clock", past.code.clock)
+        else:
             past.code.finished = payload

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -123,10 +123,12 @@ async def decide_unknown(run: Run, tool: Tool, name: str, call: str, arguments: 
     wanted = _Call(run, tool, name, call, arguments)
     if not tool.side_effects or tool.idempotent or _was_only_asked(wanted):
         return await permit(run, tool, name, call, arguments)
+    begun = _begun_with(wanted)
+    wanted = replace(wanted, arguments=begun)
     try:
-        tool.checked(arguments)
+        tool.checked(begun)
     except ToolArgumentError:
-        return Permit(arguments)  # it was never made, and cannot be: the call itself says so
+        return Permit(begun)  # it was never made, and cannot be: the call itself says so
     if tool.checker is not None:
         answer = await _checked_by(wanted)
         if isinstance(answer, Settled):
@@ -139,12 +141,33 @@ async def decide_unknown(run: Run, tool: Tool, name: str, call: str, arguments: 
     if isinstance(found, Permit):
         return found
     await run.journal.commit()
-    if not found.approved:
-        said = f": {found.reason}" if found.reason else ""
-        return Permit(arguments, refusal=f"nobody knows whether the call took effect, and it is not made again{said}")
-    if found.result is not UNSET:
+    if found.result is not UNSET and found.approved:
         return Settled(found.result)
-    return Permit(arguments if found.arguments is None else found.arguments)
+    again = begun if found.arguments is None else found.arguments
+    refusal = found.reason
+    if found.approved:
+        try:
+            refusal = _denied(wanted, tool.checked(again))
+        except ToolArgumentError as error:
+            refusal = f"it was approved with other arguments: {error.message}"
+        if not refusal:
+            return Permit(again)
+    said = f": {refusal}" if refusal else ""
+    return Permit(again, refusal=f"nobody knows whether the call took effect, and it is not made again{said}")
+
+
+def _begun_with(wanted: _Call) -> Mapping[str, Any]:  # Any: JSON, or what a snippet gave
+    """What a call was made with when the process ended: a person may have approved it with other arguments."""
+    run, given = wanted.run, wanted.arguments
+    for event in run.past:
+        payload = event.payload
+        if event.type is not EventType.APPROVAL_DECIDED or not payload["approved"]:
+            continue
+        if (payload["call"], payload["step"]) != (wanted.call, run.step) or payload["kind"] == "changed_tool":
+            continue
+        # Who lets it be made again without a word about arguments means those that it was made with.
+        given = payload.get("arguments", given if payload["kind"] == "unknown" else wanted.arguments)
+    return given
 
 
 def _judged(wanted: _Call) -> Permit:

@@ -16,7 +16,7 @@ from wherry.agents.active import cancellable, in_session
 from wherry.agents.agent import Agent
 from wherry.agents.hooks import RunHooks
 from wherry.agents.opening import Frame, kept_content, open_run
-from wherry.agents.orders import TASK_CHARS, written_down
+from wherry.agents.orders import TASK_CHARS, written_down, written_limits
 from wherry.agents.origin import origin
 from wherry.agents.past import Past
 from wherry.agents.result import RunResult, RunStatus
@@ -94,6 +94,7 @@ async def _framed(
             step=past.step,
             after=past.status,
             max_steps=order.max_steps,
+            limits=written_limits(order.limits),
             process=this_process(),
         )
         await journal.commit()  # whoever else goes on with it has lost now

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal, cast
 
@@ -16,6 +16,7 @@ from wherry.errors import ApprovalError, ToolArgumentError
 from wherry.messages import canonical, digest, parse
 from wherry.redaction import redact_json
 from wherry.store import ApprovalRow, Store
+from wherry.tools import intent
 from wherry.tools.arguments import Arguments
 from wherry.tools.values import as_json, brief
 
@@ -187,6 +188,7 @@ def decide(store: Store, id: str, decision: Decision | bool, *, by: str = "") ->
     approval = find_approval(store, id)
     if isinstance(decision, bool):
         decision = Decision(decision, by=by)
+    decision = _with_intent(approval, decision)
     check_decision(approval, decision)
     at = time.time()
     if approval.decision is not None or not store.approvals.decide(approval.id, canonical(decision.to_json()), at):
@@ -212,7 +214,8 @@ def decide_all(store: Store, run_id: str, decisions: Mapping[str, Decision | boo
             raise _decided(approval)
         if not isinstance(cast("object", decision), Decision | bool):
             raise ApprovalError(f"the decision about {id} is {brief(decision, 80)}", hint="True, False or a Decision")
-        check_decision(approval, decision if isinstance(decision, Decision) else Decision(decision))
+        given = decision if isinstance(decision, Decision) else Decision(decision)
+        check_decision(approval, _with_intent(approval, given))
     for id, decision in decisions.items():
         decide(store, id, decision)
 
@@ -241,6 +244,22 @@ def check_decision(approval: Approval, decision: Decision) -> None:
             f"{approval.id} cannot be approved with these arguments: {error.message}",
             hint=f"it was asked for with {brief(dict(approval.arguments), 500)}",
         ) from error
+    written = canonical(as_json(dict(arguments)))
+    if redact_json(written) is not written:
+        raise ApprovalError(
+            f"{approval.id} cannot be approved with these arguments: they hold a secret, which is not written down",
+            hint="let the tool find it itself",
+        )
+
+
+def _with_intent(approval: Approval, decision: Decision) -> Decision:
+    """A decision whose arguments say what the call is for: what the model said, where the person says nothing else."""
+    given = cast("object", decision.arguments)
+    properties = approval.schema.get("properties", {})
+    if not isinstance(given, Mapping) or intent.NAME in given or properties.get(intent.NAME) != intent.PARAMETER:
+        return decision
+    said = approval.arguments.get(intent.NAME, "")
+    return replace(decision, arguments={**cast("Mapping[str, Any]", given), intent.NAME: said})
 
 
 def check_arguments(tool: str, schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:

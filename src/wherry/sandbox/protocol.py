@@ -52,6 +52,8 @@ class Conditions:
     """Of all random numbers, in hexadecimal."""
     clock: Mapping[str, Sequence[int]] | None = None
     """What it read of each clock, in nanoseconds; None: to read the real ones."""
+    partial: bool = False
+    """Whether `clock` ends before the snippet did: behind it the real time is read, and `time.sleep` waits again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

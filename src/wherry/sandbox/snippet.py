@@ -73,6 +73,7 @@ class Snippet:
         message["seed"] = self._seed
         if conditions is not None and conditions.clock is not None:
             message["clock"] = {name: list(found) for name, found in conditions.clock.items()}
+            message["partial"] = conditions.partial
         self.clock.start()
         try:
             await self._send(message)

@@ -13,6 +13,7 @@ from wherry.tools.tool import Tool
 
 NAME = "intent"
 DESCRIPTION = "What this call is for, in a few words."
+PARAMETER = {"type": "string", "description": DESCRIPTION}
 MAX_INTENT = 500
 """Characters that are taken."""
 
@@ -77,7 +78,7 @@ def _with_intent(schema: ToolSchema) -> ToolSchema:
         schema,
         parameters={
             **parameters,
-            "properties": {**parameters.get("properties", {}), NAME: {"type": "string", "description": DESCRIPTION}},
+            "properties": {**parameters.get("properties", {}), NAME: {**PARAMETER}},
             "required": [*parameters.get("required", ()), NAME],
         },
     )

@@ -38,21 +38,24 @@ class Determinism:
         self._seed = b""
         self._drawn = 0
         self._fresh = True
+        self._partial = False
         self._readings: dict[str, list[int]] = {}
         self._left: dict[str, deque[int]] = {}
         self._count = 0
         self._offsets: dict[str, int] = {}
 
-    def begin(self, seed: str, readings: dict[str, list[int]] | None) -> None:
+    def begin(self, seed: str, readings: dict[str, list[int]] | None, *, partial: bool = False) -> None:
         """A snippet starts.
 
         Args:
             seed: hexadecimal; what is drawn from now on follows from it.
             readings: those of the time before, if this is a repetition.
+            partial: the snippet was interrupted behind the last of them, and goes on from there.
         """
         self._seed, self._drawn = bytes.fromhex(seed), 0
         self._readings, self._count = {}, 0
-        self.replaying = readings is not None
+        self.replaying = readings is not None and (not partial or any(readings.values()))
+        self._partial = partial
         self._left = {name: deque(found) for name, found in (readings or {}).items()}
         self._offsets.pop("time", None)  # the other clocks go on from what was last told, so that they never go back
         self.active = True
@@ -75,7 +78,10 @@ class Determinism:
         left = self._left.get(name)
         if left:
             value = left.popleft()
-            self._offsets[name] = value - now
+            if not self._partial or name != "time":  # behind what is repeated, it is as late as it is
+                self._offsets[name] = value - now
+            if self._partial and not any(self._left.values()):
+                self.replaying = False
         else:
             value = now + self._offsets.get(name, 0)
         if self._count < MAX_READINGS:

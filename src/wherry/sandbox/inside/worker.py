@@ -103,7 +103,7 @@ class Worker:
         self.final = False
         self._set_tools(message["tools"])
         self._set_streams()
-        determinism.STATE.begin(message["seed"], message.get("clock"))
+        determinism.STATE.begin(message["seed"], message.get("clock"), partial=message.get("partial", False))
         reply = self._attempt(message["code"])
         readings = determinism.STATE.end()
         if readings:

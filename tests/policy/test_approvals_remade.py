@@ -1,0 +1,183 @@
+"""Calls that are made once more, or later than they were asked for: with what, and whether they may be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from wherry import CodeAgent, Policy, RunStatus, ScriptedModel, ToolCallingAgent, open_store, tool
+from wherry.errors import ApprovalError
+from wherry.journal import verify
+from wherry.messages import ToolCall
+from wherry.models import ModelReply
+from wherry.policy.approvals import Decision
+from wherry.store import Store
+from wherry.tools import Tool
+
+pytestmark = pytest.mark.anyio
+SECRET = "sk-proj-abcdefghijklmnop1234567890"
+FINAL = ModelReply(tool_calls=[ToolCall("end", "final_answer", {"answer": "done"})])
+
+
+@pytest.fixture
+def store() -> Store:
+    return open_store("memory://")
+
+
+class Bank:
+    """Whose payments are cancelled while they are under way, as often as it is told to."""
+
+    def __init__(self, *, cancels: int = 0) -> None:
+        self.paid: list[tuple[float, str]] = []
+        self.cancels = cancels
+        self.scope: anyio.CancelScope | None = None
+
+    @property
+    def tool(self) -> Tool:
+        async def pay(amount: float, to: str = "ann") -> str:
+            """Pay somebody."""
+            self.paid.append((amount, to))
+            if self.cancels and self.scope is not None:
+                self.cancels -= 1
+                self.scope.cancel()
+                await anyio.lowlevel.checkpoint()
+            return f"paid {amount:g} to {to}"
+
+        return tool(pay, side_effects=True)
+
+    def agent(self, store: Store, policy: Policy) -> ToolCallingAgent:
+        model = ScriptedModel([ModelReply(tool_calls=[ToolCall("c", "pay", {"amount": 900})]), FINAL])
+        return ToolCallingAgent([self.tool], model, store=store, policy=policy)
+
+    async def interrupted(self, agent: ToolCallingAgent, run_id: str = "", approvals: Any = None) -> str:
+        """The id of a run whose call is cancelled while it is under way."""
+        with anyio.CancelScope() as self.scope:
+            await (agent.aresume(run_id, approvals=approvals) if run_id else agent.arun("pay"))
+        assert self.scope.cancelled_caught
+        return agent.store.runs()[0].run_id
+
+
+async def test_what_was_approved_with_other_arguments_is_made_again_with_those(store: Store) -> None:
+    bank = Bank(cancels=2)
+    agent = bank.agent(store, Policy(approve=["pay"]))
+    waits = await agent.arun("pay")
+    less = Decision(True, arguments={"amount": 90, "to": "bo"})
+    await bank.interrupted(agent, waits.run_id, {waits.pending[0].id: less})
+
+    unknown = (await agent.aresume(waits.run_id)).pending[0]
+    assert (unknown.kind, unknown.arguments) == ("unknown", {"amount": 90, "to": "bo"})
+    await bank.interrupted(agent, waits.run_id, {unknown.id: True})
+
+    unknown = (await agent.aresume(waits.run_id)).pending[0]
+    assert unknown.arguments == {"amount": 90, "to": "bo"}
+    result = await agent.aresume(waits.run_id, approvals={unknown.id: True})
+    assert result.status is RunStatus.COMPLETED
+    assert bank.paid == [(90, "bo")] * 3
+    verify(store, waits.run_id)
+
+
+async def test_the_last_word_about_its_arguments_counts(store: Store) -> None:
+    bank = Bank(cancels=2)
+    agent = bank.agent(store, Policy())
+    run_id = await bank.interrupted(agent)
+    unknown = (await agent.aresume(run_id)).pending[0]
+    await bank.interrupted(agent, run_id, {unknown.id: Decision(True, arguments={"amount": 800})})
+    unknown = (await agent.aresume(run_id)).pending[0]
+    assert unknown.arguments == {"amount": 800}
+    await agent.aresume(run_id, approvals={unknown.id: Decision(True, arguments={"amount": 700})})
+    assert [amount for amount, _ in bank.paid] == [900, 800, 700]
+
+
+async def test_what_is_denied_is_not_made_again_whoever_approves(store: Store) -> None:
+    bank = Bank(cancels=1)
+    run_id = await bank.interrupted(bank.agent(store, Policy()))
+    agent = ToolCallingAgent([bank.tool], ScriptedModel([FINAL]), store=store, policy=Policy(deny=["pay"]))
+    unknown = (await agent.aresume(run_id)).pending[0]
+    result = await agent.aresume(run_id, approvals={unknown.id: True})
+    assert result.status is RunStatus.COMPLETED
+    assert bank.paid == [(900, "ann")]
+    assert isinstance(agent.model, ScriptedModel)
+    said = agent.model.requests[-1].messages[-1].content
+    assert "nobody knows whether the call took effect, and it is not made again" in said
+    assert "the policy does not allow `pay`" in said
+
+
+async def test_nor_with_other_arguments_that_are_denied(store: Store) -> None:
+    bank = Bank(cancels=1)
+    agent = bank.agent(store, Policy(deny=[("pay", lambda arguments: arguments["amount"] > 1000)]))
+    run_id = await bank.interrupted(agent)
+    unknown = (await agent.aresume(run_id)).pending[0]
+    result = await agent.aresume(run_id, approvals={unknown.id: Decision(True, arguments={"amount": 5000})})
+    assert result.status is RunStatus.COMPLETED
+    assert bank.paid == [(900, "ann")]
+
+
+async def test_a_result_settles_what_is_denied_now(store: Store) -> None:
+    bank = Bank(cancels=1)
+    run_id = await bank.interrupted(bank.agent(store, Policy()))
+    agent = ToolCallingAgent([bank.tool], ScriptedModel([FINAL]), store=store, policy=Policy(deny=["pay"]))
+    unknown = (await agent.aresume(run_id)).pending[0]
+    await agent.aresume(run_id, approvals={unknown.id: Decision(True, result="it went through")})
+    assert isinstance(agent.model, ScriptedModel)
+    assert agent.model.requests[-1].messages[-1].content == "it went through"
+    assert bank.paid == [(900, "ann")]
+
+
+def test_other_arguments_that_hold_a_secret_are_refused(store: Store) -> None:
+    bank = Bank()
+    agent = bank.agent(store, Policy(approve=["pay"]))
+    waits = agent.run("pay")
+    secret = Decision(True, arguments={"amount": 1, "to": SECRET})
+    with pytest.raises(ApprovalError, match="hold a secret"):
+        agent.resume(waits.run_id, approvals={waits.pending[0].id: secret})
+    assert bank.paid == []
+    assert agent.resume(waits.run_id, approvals={waits.pending[0].id: True}).status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("said", [{}, {"intent": "half of it"}])
+def test_other_arguments_need_not_say_what_they_are_for(store: Store, said: dict[str, str]) -> None:
+    bank = Bank()
+    call = ToolCall("c", "pay", {"amount": 900, "intent": "the rent"})
+    model = ScriptedModel([ModelReply(tool_calls=[call]), FINAL])
+    agent = ToolCallingAgent([bank.tool], model, store=store, policy=Policy(approve=["pay"], intent=True))
+    waits = agent.run("pay")
+    result = agent.resume(
+        waits.run_id, approvals={waits.pending[0].id: Decision(True, arguments={"amount": 450, **said})}
+    )
+    assert result.status is RunStatus.COMPLETED
+    assert bank.paid == [(450, "ann")]
+
+
+def test_what_a_snippet_read_of_a_clock_is_approved_as_it_was_asked_for(store: Store) -> None:
+    notes: list[str] = []
+
+    @tool(needs_approval=True, side_effects=True)
+    def note(text: str) -> str:
+        """Take a note."""
+        notes.append(text)
+        return text
+
+    snippet = "\n".join(
+        [
+            "import datetime, time",
+            "first = note(datetime.datetime.now().isoformat())",
+            "time.sleep(0.001)",
+            "second = note(str(time.time_ns()))",
+            "third = note(str(time.monotonic_ns()))",
+            "final_answer([first, second, third])",
+        ]
+    )
+    agent = CodeAgent([note], ScriptedModel([f"```python\n{snippet}\n```"]), store=store)
+    result = agent.run("note")
+    asked: list[str] = []
+    for _ in range(3):
+        assert result.status is RunStatus.WAITING
+        again = agent.resume(result.run_id).pending[0]
+        assert again.id == result.pending[0].id  # the very same call, however often it is looked at
+        asked.append(again.arguments["text"])
+        result = agent.resume(result.run_id, approvals={again.id: True})
+    assert result.output == notes == asked
+    verify(store, result.run_id)
