@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast  # Any: users' settings
 
 from wherry.compat.autogen.calling import awaited, hop, twin
 from wherry.compat.autogen.chat_run import chat_run
+from wherry.compat.autogen.console import silenced
 from wherry.compat.autogen.messages import Dict, content_str
 from wherry.compat.autogen.people import People
 
@@ -56,7 +57,7 @@ class Chats(People):
         Args:
             recipient: With whom.
             clear_history: Whether earlier messages between the two are forgotten.
-            silent: Whether nothing is printed.
+            silent: Whether nothing is printed, by whomever.
             cache: Where answers are kept.
             max_turns: How often each speaks at most.
             summary_method: `"last_msg"`, `"reflection_with_llm"`, a function of (sender, recipient, args), or None.
@@ -79,7 +80,8 @@ class Chats(People):
         try:
             for agent in two:
                 agent.client_cache = cache
-            with chat_run(_name_of(self), about[:_ABOUT], store=owner.get("store"), limits=owner.get("limits")) as chat:
+            run = chat_run(_name_of(self), about[:_ABOUT], store=owner.get("store"), limits=owner.get("limits"))
+            with silenced(silent), run as chat:
                 self._talk(recipient, clear_history, silent, max_turns, message, kwargs)
                 summary = self._summarize_chat(summary_method, args, recipient, cache)
                 chat.output = str(summary)

@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_silenced: ContextVar[bool] = ContextVar("wherry_autogen_silenced", default=False)
 
 
 def say(text: str) -> None:
-    """Print, at once."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Print, at once, unless this is within a chat that is silent."""
+    if not _silenced.get():
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def silenced(silent: bool | None) -> Generator[None]:
+    """While this lasts, nothing is printed if it is to be silent."""
+    token = _silenced.set(_silenced.get() or bool(silent))
+    try:
+        yield
+    finally:
+        _silenced.reset(token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast  # Any: parameters of servers
@@ -24,6 +25,8 @@ _OURS = frozenset(
     }
 )
 """Settings that mean something here, or nothing; all others are the server's."""
+_NOT_A_MODELS = frozenset({"tools", "functions", "cache_seed", "cache", "response_format", "tags"})
+_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY")
 _OLLAMA = "http://127.0.0.1:11434/v1"
 _HOSTED = {"anthropic": "anthropic", "google": "gemini", "mistral": "mistral", "groq": "groq", "cohere": "cohere",
            "together": "together_ai", "bedrock": "bedrock", "cerebras": "cerebras"}  # fmt: skip
@@ -147,15 +150,31 @@ def merged(config: Mapping[str, Any]) -> list[Dict]:
 
 def model_of(config: Mapping[str, Any]) -> Model:
     """The model; where there are several, the next is asked when one fails."""
-    models = [_model(one) for one in merged(config)]
+    models = [_shared(one) for one in merged(config)]
     return models[0] if len(models) == 1 else Fallback(models[0], *models[1:])
 
 
-def _model(config: Dict) -> Model:
+_models: OrderedDict[str, Model] = OrderedDict()
+"""By their settings. Agents by the dozen have the same ones: they share connections, and what was found out."""
+_MOST_MODELS = 256
+
+
+def _shared(config: Dict) -> Model:
     named: object = config["model"]
     if isinstance(getattr(named, "profile", None), ModelProfile):
         return cast("Model", named)
-    name, kind = str(named), str(config.get("api_type") or "openai").lower()
+    own = {key: value for key, value in config.items() if key not in _NOT_A_MODELS}
+    key = json.dumps([own, {name: os.environ.get(name) for name in _VARIABLES}], sort_keys=True, default=repr)
+    if key not in _models:
+        _models[key] = _model(config)
+        if len(_models) > _MOST_MODELS:
+            _models.popitem(last=False)
+    _models.move_to_end(key)
+    return _models[key]
+
+
+def _model(config: Dict) -> Model:
+    name, kind = str(config["model"]), str(config.get("api_type") or "openai").lower()
     base = config.get("base_url") or config.get("api_base") or config.get("client_host")
     settings = {key: value for key, value in config.items() if key not in _OURS and value is not None}
     options: Dict = {"settings": settings}
