@@ -18,6 +18,7 @@ from wherry.agents.loop import Turn
 from wherry.agents.run import Order, Run, Unopened
 from wherry.agents.runner import execute
 from wherry.compat.autogen.messages import Dict
+from wherry.compat.autogen.stores import store_at
 from wherry.compat.autogen.system import System
 from wherry.context import DEFAULT_WINDOW, ContextBudget
 from wherry.errors import ModelError, WherryError
@@ -174,14 +175,14 @@ class Asker:
         budget = self._context
         if max_output is not None:
             budget = replace(budget, reserve_output=max_output)
-        options: dict[str, Any] = {} if self._store is None else {"store": self._store}
+        store = store_at(self._store) if parent is None else parent.store
+        options: dict[str, Any] = {"store": store}
         if response_format is not None:
             options["hooks"] = [_Format(response_format)]
         window = backend_of(model, profile).window(budget.window or profile.window or DEFAULT_WINDOW)
         # Folded once, by the guard, to what fits: here nothing is to be shortened a second time.
         context = replace(budget, per_message=window, high_water=1.0, compaction="extract")
         speaker = Speaker(schemas, model, name=identifier(self._name), context=context, limits=self._limits, **options)
-        store = speaker.store if parent is None else parent.store
         system, rest, room = await self._system.split(messages, window, profile, store)
         fitted = await self._fitted(rest, schemas, window, room, budget, profile)
         fixed = _fixed(system, fitted)

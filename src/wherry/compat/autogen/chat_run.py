@@ -15,6 +15,7 @@ from wherry.agents.group.human import Unasked
 from wherry.agents.loop import Turn
 from wherry.agents.run import Order, Run
 from wherry.agents.runner import execute
+from wherry.compat.autogen.stores import store_at
 from wherry.messages import ToolSchema
 from wherry.models import ModelProfile, ModelReply
 from wherry.policy import Limits
@@ -91,8 +92,7 @@ def chat_run(
 async def _opened(
     name: str, about: str, store: Store | str | None, limits: Limits, parent: Run | None
 ) -> tuple[_Chat, Run, asyncio.Task[RunResult]]:
-    options: dict[str, Any] = {} if store is None else {"store": store}
-    agent = _Chat(name=name, limits=limits, **options)
+    agent = _Chat(name=name, limits=limits, store=store_at(store) if parent is None else parent.store)
     call = ""
     if parent is not None:
         parent.step += 1
