@@ -237,6 +237,27 @@ class TestUnusual:
             silent.connect()
         silent.close()
 
+    def test_closing_while_one_that_says_nothing_is_being_ended(self, tmp_path: Path) -> None:
+        """It heard that its input has ended, and is given time to go, when the connection is closed as well."""
+        heard = tmp_path / "heard"
+        program = f"import os, sys, time; sys.stdin.read(); open({str(heard) + '~'!r}, 'w').write(str(os.getpid()));"
+        program += f" os.rename({str(heard) + '~'!r}, {str(heard)!r}); time.sleep(1000)"
+        silent = mcp_tools([sys.executable, "-c", program], connect_seconds=1)
+        with pytest.raises(ToolError, match="did not answer"):
+            silent.connect()
+        deadline = time.monotonic() + PATIENT
+        while not heard.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        closing = threading.Thread(target=silent.close, daemon=True)
+        closing.start()
+        closing.join(PATIENT)
+        hangs = closing.is_alive()
+        if hangs:
+            os.kill(int(heard.read_text()), signal.SIGKILL)
+        assert not hangs
+        wait_until_dead(int(heard.read_text()))
+
     @pytest.mark.parametrize("wrong", ["python server.py", "", [], ["a", 1], {"name": "x"}, "ftp://a/mcp"])
     def test_what_is_no_server(self, wrong: Any) -> None:
         with pytest.raises(ConfigurationError, match="no MCP server"):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from pathlib import Path
 
+    from anyio import CancelScope
     from mcp import Client
     from mcp_types import CallToolResult
     from mcp_types import Tool as Listed
@@ -93,7 +94,9 @@ class Connection:
         """The client is of no more use."""
         self._over = asyncio.Event()
         """It is closed, and `_cause` says why."""
-        self._task: asyncio.Task[None] | None = None
+        self._scope: CancelScope | None = None
+        """Of the task that has, or is to have, a client. A task's own `cancel`, should it come a second time, breaks
+        into the transport's shielded shutdown: the server lives on, and its end is waited for without end."""
         self._state: asyncio.Future[Client] | None = None
         self._cause: BaseException | None = None
         self._in_flight = 0
@@ -157,8 +160,8 @@ class Connection:
             async with asyncio.timeout(self._seconds):
                 return await asyncio.shield(self._state)
         except TimeoutError:
-            if self._task is not None:
-                self._task.cancel()
+            if self._scope is not None:
+                self._scope.cancel()
             raise ToolError(
                 f"the MCP server {self.name} did not answer within {self._seconds:g} s{self._told()}"
             ) from None
@@ -254,10 +257,12 @@ class Connection:
     def _stop(self) -> None:
         self._gone.set()
         self._wanted.set()
-        if self._client is None and self._task is not None:  # it may wait for a server that says nothing
-            self._task.cancel()
+        if self._client is None and self._scope is not None:  # it may wait for a server that says nothing
+            self._scope.cancel()
 
     async def _serve(self) -> None:
+        from anyio import CancelScope
+
         while True:
             await self._wanted.wait()
             self._wanted.clear()
@@ -265,10 +270,11 @@ class Connection:
                 return
             state = self._state
             self._gone, self._over, self._cause = asyncio.Event(), asyncio.Event(), None
-            self._task = asyncio.create_task(self._one_client())
-            await asyncio.wait({self._task})
-            if not self._task.cancelled():
-                self._cause = self._task.exception()
+            self._scope = CancelScope()
+            task = asyncio.create_task(self._one_client(self._scope))
+            await asyncio.wait({task})
+            if not task.cancelled():
+                self._cause = task.exception()
             self._client = None
             self._gone.set()
             self._over.set()
@@ -279,24 +285,25 @@ class Connection:
             if self._closed:
                 return
 
-    async def _one_client(self) -> None:
+    async def _one_client(self, scope: CancelScope) -> None:
         from mcp import Client
 
         gone = self._gone
         client = Client(self._transport(gone), cache=None, message_handler=self._heard)
-        async with client:
-            await self._list(client)
-            self._client = client
-            if self._state is not None and not self._state.done():
-                self._state.set_result(client)
-            listening = asyncio.create_task(self._listen(client))
-            listing = asyncio.create_task(self._list_again(client))
-            try:
-                await gone.wait()
-            finally:
-                for task in (listening, listing):
-                    task.cancel()
-                await asyncio.gather(listening, listing, return_exceptions=True)
+        with scope:
+            async with client:
+                await self._list(client)
+                self._client = client
+                if self._state is not None and not self._state.done():
+                    self._state.set_result(client)
+                listening = asyncio.create_task(self._listen(client))
+                listing = asyncio.create_task(self._list_again(client))
+                try:
+                    await gone.wait()
+                finally:
+                    for task in (listening, listing):
+                        task.cancel()
+                    await asyncio.gather(listening, listing, return_exceptions=True)
 
     async def _list(self, client: Client) -> None:
         found: list[Listed] = []
