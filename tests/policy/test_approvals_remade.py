@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -149,6 +150,55 @@ def test_other_arguments_need_not_say_what_they_are_for(store: Store, said: dict
     )
     assert result.status is RunStatus.COMPLETED
     assert bank.paid == [(450, "ann")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("01", "10"), ("012", "201"), ("021", "120"), ("10", "01"), ("01", "21")]
+)
+def test_calls_that_come_in_another_order_get_what_is_theirs(
+    store: Store, tmp_path: Path, before: str, after: str
+) -> None:
+    """As those of threads may; here a file says the order, which the snippet reads."""
+    bank, order = Bank(), tmp_path / "order"
+    order.write_text(before)
+    snippet = f"said = {{n: pay(int(n)) for n in open({str(order)!r}).read()}}\nfinal_answer(said)"
+    agent = CodeAgent(
+        [bank.tool],
+        ScriptedModel([f"```python\n{snippet}\n```"]),
+        store=store,
+        sandbox="unsafe",
+        policy=Policy(approve=[("pay", lambda arguments: arguments["amount"] == 1)]),
+    )
+    result = agent.run("pay")
+    asked = 0
+    order.write_text(after)
+    while result.pending:
+        asked += len(result.pending)
+        assert (1, "ann") not in bank.paid
+        result = agent.resume(result.run_id, approvals={one.id: True for one in result.pending})
+    assert result.output == {n: f"paid {n} to ann" for n in after}
+    assert len(bank.paid) == len(set(bank.paid)) == len({*before[: before.index("1")], *after})
+    assert asked == 1
+    verify(store, result.run_id)
+
+
+def test_a_call_never_gets_what_another_tool_gave(store: Store, tmp_path: Path) -> None:
+    bank, order = Bank(), tmp_path / "order"
+
+    @tool
+    def look(what: str) -> str:
+        """Look something up."""
+        return f"{what} is fine"
+
+    order.write_text("look")
+    snippet = f"said = look('a') if open({str(order)!r}).read() == 'look' else ''\nfinal_answer([said, pay(1)])"
+    model = ScriptedModel([f"```python\n{snippet}\n```"])
+    agent = CodeAgent([bank.tool, look], model, store=store, sandbox="unsafe", policy=Policy(approve=["pay"]))
+    waits = agent.run("pay")
+    order.write_text("not")
+    result = agent.resume(waits.run_id, approvals={waits.pending[0].id: True})
+    assert result.output == ["", "paid 1 to ann"]
+    assert bank.paid == [(1, "ann")]
 
 
 def test_what_a_snippet_read_of_a_clock_is_approved_as_it_was_asked_for(store: Store) -> None:

@@ -255,7 +255,7 @@ class CodeAgent(Agent):
 async def _call_from_code(run: Run, name: str, args: list[Any], kwargs: dict[str, Any]) -> Encoded:
     """A call made by a snippet. An error that the snippet may catch is raised as ToolError."""
     arguments, problem = bound(run, name, as_lists(args), as_lists(kwargs))
-    call = run.next_call()
+    call = run.next_call(name, arguments)
     if problem is not None:
         refuse(run, name, call, arguments, problem)
         raise ToolError(problem)
@@ -298,7 +298,7 @@ def _record(
             payload["untrusted"] = list(run.taint.sources)
         if answers:
             payload |= _answer(run, taken_out(run, execution.value))
-    if execution.conditions is not None and execution.conditions.clock:
+    if execution.conditions is not None and (execution.conditions.clock or interrupted):
         payload["clock"] = execution.conditions.clock
     if kept.files:
         payload["files"] = [asdict(file) for file in kept.files]

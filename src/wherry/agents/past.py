@@ -16,6 +16,10 @@ from wherry.store import Store
 Payload: TypeAlias = Mapping[str, Any]  # Any: JSON, its keys depend on the event's type
 
 
+_TASK_CHARS = 500
+"""By which the calls of an agent are told apart: the head of the task is on record."""
+
+
 @dataclass(slots=True)
 class PastCall:
     """A tool's or a managed agent's call of the step that was not finished."""
@@ -30,6 +34,14 @@ class PastCall:
     """How often it was begun."""
     waiting: bool = False
     """Whether it was never made: it waited for a person's word, or a limit stood before it."""
+
+    def same(self, name: str, arguments: Any) -> bool:  # Any: JSON
+        """Whether it is a call of that name with those arguments, as they are written down."""
+        if self.name != name:
+            return False
+        if self.run_id is None:
+            return self.arguments == arguments
+        return str(self.arguments)[:_TASK_CHARS] == str(arguments.get("task", ""))[:_TASK_CHARS]
 
     @property
     def state(self) -> Literal["new", "done", "unknown", "agent"]:
@@ -51,6 +63,8 @@ class PastCode:
     """Payload of its `code.finished`; None where it was interrupted."""
     clock: Mapping[str, Sequence[int]] | None = None
     """What it had read of each clock when it was interrupted; None where that is not known."""
+    exact: bool = False
+    """Whether all calls on record were made with what `clock` says: run again, they have the same arguments."""
 
 
 @dataclass(slots=True)
@@ -74,6 +88,8 @@ class Past:
     """Of the open step, by call."""
     code: PastCode | None = None
     """Of the open step."""
+    claimed: set[str] = field(default_factory=set[str])
+    """Names of calls that the open step's snippet, run again, has made already."""
     ran_code: bool = False
     """Whether any snippet was begun."""
     finished: Payload | None = None
@@ -89,6 +105,27 @@ class Past:
     def status(self) -> RunStatus | None:
         """How it ended; None where the process died."""
         return None if self.finished is None else RunStatus(self.finished["status"])
+
+    def claim(self, number: int, name: str, arguments: Any) -> str:  # Any: JSON, as it is written down
+        """The name of a call that the open step's snippet makes as its `number`th when it is run again.
+
+        That of the same call before. Threads may make theirs in another order: none gets what another one gave. What
+        is like none before has the name of that place, where the arguments may differ by the time of day; else a new
+        one.
+        """
+        own = f"{self.step}.{number}"
+        same = [call for call, known in self.calls.items() if call not in self.claimed and known.same(name, arguments)]
+        known = self.calls.get(own)
+        free = own not in self.claimed and (
+            known is None or (known.name == name and not (self.code and self.code.exact))
+        )
+        call = own if own in same or (free and not same) else same[0] if same else self._new_name()
+        self.claimed.add(call)
+        return call
+
+    def _new_name(self) -> str:
+        taken = {int(call.rpartition(".")[2]) for call in self.calls.keys() | self.claimed}
+        return f"{self.step}.{max(taken, default=0) + 1}"
 
     def open_reply(self, store: Store) -> ModelReply | None:
         """The reply whose acts may not have come to their end, as the model gave it.
@@ -214,14 +251,15 @@ class _Reader:
     # -- what was done
 
     def _called(self, payload: Payload) -> None:
+        if self._past.code is not None:
+            self._past.code.exact = False
         known = self._past.calls.get(payload["call"])
         if known is not None:
             known.times += 1
             known.run_id = payload.get("run_id", known.run_id)
             return
-        self._past.calls[payload["call"]] = PastCall(
-            payload["name"], payload.get("arguments"), run_id=payload.get("run_id")
-        )
+        asked = payload.get("arguments", payload.get("task"))
+        self._past.calls[payload["call"]] = PastCall(payload["name"], asked, run_id=payload.get("run_id"))
 
     def _returned(self, payload: Payload) -> None:
         call = self._past.calls.get(payload["call"])
@@ -254,5 +292,6 @@ class _Reader:
             return
         if payload.get("interrupted"):
             past.code.clock = payload.get("clock", past.code.clock)
+            past.code.exact = "clock" in payload
         else:
             past.code.finished = payload

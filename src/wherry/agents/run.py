@@ -17,12 +17,13 @@ from wherry.context import ContextBudget, ContextWindow
 from wherry.context.facts import Summarize
 from wherry.errors import WherryError
 from wherry.journal import Event, EventType, RunJournal
-from wherry.messages import JSON, Message, ToolSchema
+from wherry.messages import JSON, Message, ToolSchema, canonical, parse
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.policy import Account, Limits
 from wherry.policy.taint import Taint
+from wherry.redaction import redact_json
 from wherry.sandbox import Session
-from wherry.tools import ToolContext
+from wherry.tools import ToolContext, as_json
 
 if TYPE_CHECKING:
     from wherry.agents.agent import Agent
@@ -176,10 +177,13 @@ class Run:
         self.warnings.append(message)
         self.journal.record(EventType.WARNING, message=message, hint=hint)
 
-    def next_call(self) -> str:
+    def next_call(self, name: str, arguments: Mapping[str, Any]) -> str:  # Any: what a snippet gave
         """A name for a tool call made from code: unique in the run and the same when the run is repeated."""
         self.calls += 1
-        return f"{self.step}.{self.calls}"
+        if self.resumed is None:
+            return f"{self.step}.{self.calls}"
+        written = parse(redact_json(canonical(as_json(arguments))))
+        return self.resumed.claim(self.calls, name, written)
 
     def refresh_toolbox(self) -> None:
         """Read the agent's tools anew, and record what has changed."""
