@@ -15,8 +15,10 @@ from pydantic import BaseModel
 
 from wherry import FunctionModel, Limits, ScriptedModel, open_store
 from wherry.compat.autogen import (
+    Agent,
     AssistantAgent,
     Cache,
+    ChatResult,
     ConversableAgent,
     GroupChat,
     GroupChatManager,
@@ -35,7 +37,12 @@ from wherry.errors import ModelError, WherryError
 from wherry.messages import ToolCall
 from wherry.models import ModelReply, ModelRequest
 
-OVER = {"is_termination_msg": lambda message: "TERMINATE" in (message.get("content") or "")}
+
+def over(message: dict[str, Any]) -> bool:
+    return "TERMINATE" in (message.get("content") or "")
+
+
+OVER: dict[str, Any] = {"is_termination_msg": over}
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +131,11 @@ def test_clear_history() -> None:
 
 def test_human_input_modes(monkeypatch: pytest.MonkeyPatch) -> None:
     said = iter(["my words", "", "exit"])
-    monkeypatch.setattr("builtins.input", lambda _: next(said))
+
+    def asked(prompt: str) -> str:
+        return next(said)
+
+    monkeypatch.setattr("builtins.input", asked)
     ann = plain("ann", human_input_mode="ALWAYS", default_auto_reply="auto")
     bo = plain("bo", default_auto_reply="b")
     result = ann.initiate_chat(bo, message="start")
@@ -183,22 +194,22 @@ def test_calls_that_go_wrong_are_told() -> None:
 
 
 def test_a_function_call_of_the_older_kind() -> None:
-    bot = plain("bot", llm_config=config(calling(("f", {"x": 1})), functions=[{"name": "f", "parameters": {}}]))
-    user = plain("user", function_map={"f": lambda x: x + 1})
+    def double(x: int) -> int:
+        return 2 * x
+
+    bot = plain("bot", llm_config=config(calling(("f", {"x": 4})), functions=[{"name": "f", "parameters": {}}]))
+    user = plain("user", function_map={"f": double})
     reply = bot.generate_reply(messages=[{"role": "user", "content": "go"}])
     assert isinstance(reply, dict)
-    assert reply["function_call"] == {"name": "f", "arguments": '{"x": 1}'}
-    final, answer = user.generate_function_call_reply([reply])
-    assert final
-    assert answer == {"name": "f", "role": "function", "content": 2}
+    assert reply["function_call"] == {"name": "f", "arguments": '{"x": 4}'}
+    assert user.generate_function_call_reply([reply]) == (True, {"name": "f", "role": "function", "content": "8"})
 
 
 def test_schemas_need_annotations() -> None:
-    def bare(a, b: int = 1):  # type: ignore[no-untyped-def]
-        return a
-
+    space: dict[str, Any] = {}
+    exec("def bare(a, b: int = 1): return a", space)
     with pytest.raises(TypeError, match="'a'"):
-        get_function_schema(bare, description="x")
+        get_function_schema(space["bare"], description="x")
 
 
 # ---- replies of a program's own
@@ -231,9 +242,16 @@ def test_reply_functions_in_their_order() -> None:
 def test_hooks() -> None:
     model = ScriptedModel(["yes"])
     bo = plain("bo", llm_config={"config_list": [{"model": model}]})
-    bo.register_hook("process_last_received_message", lambda text: text.upper())
-    bo.register_hook("process_all_messages_before_reply", lambda messages: messages[-1:])
-    bo.register_hook("process_message_before_send", lambda sender, message, recipient, silent: f"[{message}]")
+
+    def last(messages: list[Any]) -> list[Any]:
+        return messages[-1:]
+
+    def framed(sender: Any, message: Any, recipient: Any, silent: bool) -> str:
+        return f"[{message}]"
+
+    bo.register_hook("process_last_received_message", str.upper)
+    bo.register_hook("process_all_messages_before_reply", last)
+    bo.register_hook("process_message_before_send", framed)
     ann = plain("ann")
     ann.send("one", bo, request_reply=False)
     ann.send("two", bo, request_reply=True)
@@ -370,7 +388,7 @@ def test_answers_are_kept_by_seed() -> None:
     model = ScriptedModel(["one", "two", "three"])
     user = plain("user", max_consecutive_auto_reply=0, store=open_store("memory://"))
     bot = plain("bot", llm_config={"config_list": [{"model": model}]})
-    said = []
+    said: list[ChatResult] = []
     for seed in (1, 1, 2):
         with Cache.disk(cache_seed=seed) as cache:
             said.append(user.initiate_chat(bot, message="hi", cache=cache, max_turns=1))
@@ -418,7 +436,7 @@ def test_code_runs_in_the_sandbox_with_its_files(tmp_path: Path) -> None:
     user = UserProxyAgent("user", human_input_mode="NEVER", code_execution_config={"work_dir": tmp_path}, silent=True)
     code = "```python\nn = int(open('in.txt').read())\nopen('out.txt', 'w').write(str(n * 2))\nprint(n)\n```"
     reply = user.generate_reply(messages=[{"role": "user", "content": code}])
-    assert reply == "exitcode: 0 (execution succeeded)\nCode output: 5\n"
+    assert reply == "exitcode: 0 (execution succeeded)\nCode output: \n5\n"
     assert (tmp_path / "out.txt").read_text() == "10"
     failed = user.generate_reply(messages=[{"role": "user", "content": "```python\n1/0\n```"}])
     assert str(failed).startswith("exitcode: 1 (execution failed)")
@@ -480,6 +498,22 @@ def test_a_model_chooses_and_is_asked_again() -> None:
     agents, chat, manager = group(llm={"config_list": [{"model": model}]}, max_round=3, allow_repeat_speaker=False)
     agents[0].initiate_chat(manager, message="start")
     assert [m["name"] for m in chat.messages] == ["ann", "cy_dee", "ann"]  # the third: the next in the order
+
+
+def test_without_a_model_the_next_in_the_order_speaks() -> None:
+    agents, chat, manager = group(max_round=3)
+    agents[0].initiate_chat(manager, message="start")
+    assert [m["name"] for m in chat.messages] == ["ann", "bo", "cy_dee"]
+
+
+def test_any_agent_can_run_a_group() -> None:
+    agents, chat, _ = group(max_round=2, speaker_selection_method="round_robin")
+    deputy = plain("deputy")
+    deputy.register_reply(Agent, GroupChatManager.run_chat, config=chat, reset_config=GroupChat.reset)
+    agents[0].initiate_chat(deputy, message="hello")
+    assert [m["name"] for m in chat.messages] == ["ann", "bo"]
+    deputy.reset()
+    assert chat.messages == []
 
 
 def test_functions_of_a_program_choose() -> None:

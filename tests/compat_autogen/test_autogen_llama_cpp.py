@@ -58,8 +58,8 @@ def failures(url: str) -> list[str]:
 
 
 def test_a_list_that_grows(store: str) -> None:
-    space = program(short(GROWING).replace("range(100)", "range(8)"))
-    assert len(space["messages"]) == 16
+    space = program(short(GROWING).replace("range(100)", "range(4)"))
+    assert len(space["messages"]) == 8
     assert all(message["content"] is not None for message in space["messages"])
     assert failures(store) == []
 
@@ -75,6 +75,6 @@ def test_large_results_and_prompts(store: str, tmp_path: Path) -> None:
 
 
 def test_a_group_of_three(store: str) -> None:
-    space = program(short(GROUP).replace("max_round=20", "max_round=5"))
-    assert len(space["groupchat"].messages) == 5
+    space = program(short(GROUP).replace("max_round=20", "max_round=3"))
+    assert len(space["groupchat"].messages) == 3
     assert failures(store) == []

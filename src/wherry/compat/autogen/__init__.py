@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from wherry.compat.autogen.client import OpenAIWrapper
     from wherry.compat.autogen.conversable import AssistantAgent, ConversableAgent, UserProxyAgent
     from wherry.compat.autogen.core import Core as Agent
-    from wherry.compat.autogen.errors import (
+    from wherry.compat.autogen.exception_utils import (
         AgentNameConflict,
         AgentNameConflictError,
         NoEligibleSpeaker,
@@ -55,7 +55,7 @@ _NAMES = {
     "chats": "ChatResult a_initiate_chats gather_usage_summary initiate_chats",
     "client": "OpenAIWrapper",
     "conversable": "AssistantAgent ConversableAgent UserProxyAgent",
-    "errors": (
+    "exception_utils": (
         "AgentNameConflict AgentNameConflictError NoEligibleSpeaker NoEligibleSpeakerError UndefinedNextAgent "
         "UndefinedNextAgentError"
     ),

@@ -171,7 +171,7 @@ class ConversableAgent(Chats):
         Raises:
             ValueError: `last_n_messages` is neither a number nor `"auto"`.
         """
-        own = self._code_execution_config
+        own: Any = self._code_execution_config if config is None else config
         if own is False:
             return False, None
         if messages is None:
@@ -202,9 +202,13 @@ class ConversableAgent(Chats):
         """
         if not self._silent(False):
             say(f"\n>>>>>>>> EXECUTING {len(code_blocks)} CODE BLOCK(S)...")
+        own: Any = self._code_execution_config
+        if self._code_executor is None:
+            self._code_executor = executor_of(own or {})
         blocks = [CodeBlock(code, language) for language, code in code_blocks]
         done = awaited(self._code_executor.execute_code_blocks(blocks))
-        return done.exit_code, done.output
+        # Output of blocks begins on a line of its own, but for executors that a program chose.
+        return done.exit_code, done.output if own and own.get("executor") is not None else f"\n{done.output}"
 
     def run_code(self, code: str, lang: str = "python", **_: Any) -> tuple[int, str, None]:
         """Run one block of code."""

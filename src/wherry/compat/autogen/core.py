@@ -323,6 +323,8 @@ class Core:
             return trigger is sender
         if isinstance(trigger, Sequence):
             return any(self._match_trigger(one, sender) for one in cast("Sequence[Any]", trigger))
+        if not callable(trigger):
+            raise ValueError(f"Unsupported trigger type: {type(trigger)}")  # noqa: TRY004 - programs catch it
         return bool(trigger(sender))
 
     def register_hook(self, hookable_method: str, hook: Callable[..., Any]) -> None:

@@ -117,6 +117,9 @@ class Functions(Core):
 
         return decorate
 
+    def _wrap_function(self, func: Callable[..., Any], *, serialize: bool = True) -> Callable[..., Any]:
+        return _wrapped(func, serialize)
+
     def register_for_execution(
         self, name: str | None = None, description: str | None = None, *, serialize: bool = True,
         silent_override: bool = False,
@@ -125,7 +128,7 @@ class Functions(Core):
 
         def decorate(function: F) -> F:
             called = name or getattr(function, "_wherry_name", None) or function.__name__
-            self.register_function({called: _wrapped(function, serialize)})
+            self.register_function({called: self._wrap_function(function, serialize=serialize)})
             return function
 
         return decorate
@@ -152,7 +155,7 @@ class Functions(Core):
             content = awaited(function(**arguments))
         except Exception as error:  # noqa: BLE001 - a user's function; the model is told
             return False, {"name": name, "role": "function", "content": f"Error: {error}"}
-        return True, {"name": name, "role": "function", "content": content}
+        return True, {"name": name, "role": "function", "content": str(content)}
 
     def generate_function_call_reply(
         self, messages: list[Dict] | None = None, sender: Any = None, config: Any = None
@@ -210,7 +213,9 @@ def _wrapped(function: Callable[..., Any], serialize: bool) -> Callable[..., Any
         value = await typed(*args, **kwargs)
         return serialize_to_str(value) if serialize else value
 
-    return coroutine if inspect.iscoroutinefunction(function) else plain
+    made: Any = coroutine if inspect.iscoroutinefunction(function) else plain
+    made._origin = function
+    return made
 
 
 def register_function(

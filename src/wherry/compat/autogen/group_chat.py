@@ -11,7 +11,11 @@ from wherry.compat.autogen import selecting
 from wherry.compat.autogen.calling import awaited
 from wherry.compat.autogen.console import say
 from wherry.compat.autogen.core import Core
-from wherry.compat.autogen.errors import AgentNameConflictError, NoEligibleSpeakerError, UndefinedNextAgentError
+from wherry.compat.autogen.exception_utils import (
+    AgentNameConflictError,
+    NoEligibleSpeakerError,
+    UndefinedNextAgentError,
+)
 from wherry.compat.autogen.messages import Dict, content_str
 
 _WAYS = ("auto", "manual", "random", "round_robin")

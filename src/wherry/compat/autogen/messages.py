@@ -111,7 +111,9 @@ def shown(message: Dict, sender: str, recipient: str) -> str:
         lines += [f"***** Response from calling {role} ({called}) *****", str(message.get("content"))]
         return "\n".join([*lines, "-" * 80])
     content = message.get("content")
-    if content is not None and not callable(content):
+    if callable(content):
+        content = content(message.get("context") or {})
+    if content is not None:
         lines.append(content_str(content) if isinstance(content, str | list) else str(content))
     calls = [call.get("function", {}) for call in message.get("tool_calls") or ()]
     if call := message.get("function_call"):

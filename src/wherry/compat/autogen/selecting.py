@@ -18,14 +18,13 @@ _NAME_TOKENS = 64
 
 
 def chosen(group: GroupChat, selector: Any, among: Sequence[Any]) -> str | None:
-    """The name that the model gives; None where it names nobody however often it is asked.
+    """The name that the model gives; None where it names nobody however often it is asked, and where there is none.
 
     The model is that of `select_speaker_auto_llm_config`, or else the selector's.
-
-    Raises:
-        ValueError: neither has one.
     """
     client = _client(group, selector)
+    if client is None:
+        return None
     agents = list(among)
     messages: list[Dict] = [{"role": "system", "content": group.select_speaker_msg(agents)}]
     transform: Any = group.select_speaker_transform_messages
@@ -50,15 +49,10 @@ def chosen(group: GroupChat, selector: Any, among: Sequence[Any]) -> str | None:
     return None
 
 
-def _client(group: GroupChat, selector: Any) -> OpenAIWrapper:
+def _client(group: GroupChat, selector: Any) -> OpenAIWrapper | None:
     config = validated(group.select_speaker_auto_llm_config)
     if config is not None:
         return OpenAIWrapper(owner=selector._owner, **config)
-    if selector.client is None:
-        raise ValueError(
-            "speaker_selection_method is 'auto', and there is no model to choose: give the GroupChatManager an "
-            "llm_config, or the GroupChat select_speaker_auto_llm_config"
-        )
     return selector.client
 
 
