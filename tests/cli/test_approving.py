@@ -97,6 +97,7 @@ def test_json_has_what_waits(paying: Command) -> None:
         (("approve", "ap-none"), "no approval", 1),
         (("approve", "{ann}", "--arguments", "5"), "is no object", 2),
         (("approve", "{ann}", "--arguments", "{no"), "is no JSON", 2),
+        (("approve", "{ann}", "--arguments", '{"amount": NaN, "to": "y"}'), "is no JSON", 2),
         (("approve", "{ann}", "--arguments", '{"amount": "x", "to": "y"}'), "`amount`", 1),
         (("approve", "{ann}", "--result", "5"), "takes no result", 1),
         (("approvals", "none"), "none", 1),

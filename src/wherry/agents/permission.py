@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from wherry.agents.begun import begun_with, root_of
 from wherry.agents.governing import policies
 from wherry.agents.toolbox import READERS
 from wherry.errors import ToolArgumentError
@@ -123,7 +124,7 @@ async def decide_unknown(run: Run, tool: Tool, name: str, call: str, arguments: 
     wanted = _Call(run, tool, name, call, arguments)
     if not tool.side_effects or tool.idempotent or _was_only_asked(wanted):
         return await permit(run, tool, name, call, arguments)
-    begun = _begun_with(wanted)
+    begun = begun_with(run, call, arguments)
     wanted = replace(wanted, arguments=begun)
     try:
         tool.checked(begun)
@@ -154,20 +155,6 @@ async def decide_unknown(run: Run, tool: Tool, name: str, call: str, arguments: 
             return Permit(again)
     said = f": {refusal}" if refusal else ""
     return Permit(again, refusal=f"nobody knows whether the call took effect, and it is not made again{said}")
-
-
-def _begun_with(wanted: _Call) -> Mapping[str, Any]:  # Any: JSON, or what a snippet gave
-    """What a call was made with when the process ended: a person may have approved it with other arguments."""
-    run, given = wanted.run, wanted.arguments
-    for event in run.past:
-        payload = event.payload
-        if event.type is not EventType.APPROVAL_DECIDED or not payload["approved"]:
-            continue
-        if (payload["call"], payload["step"]) != (wanted.call, run.step) or payload["kind"] == "changed_tool":
-            continue
-        # Who lets it be made again without a word about arguments means those that it was made with.
-        given = payload.get("arguments", given if payload["kind"] == "unknown" else wanted.arguments)
-    return given
 
 
 def _judged(wanted: _Call) -> Permit:
@@ -264,7 +251,7 @@ def _asked(wanted: _Call, kind: Kind, why: str, *, times: int = 0) -> Decision |
         asked = Approval(
             id,
             run.journal.run_id,
-            _root(run),
+            root_of(run),
             run.context.agent,
             wanted.call,
             wanted.name,
@@ -409,11 +396,3 @@ def _diff_of(wanted: _Call) -> str:
     """What is different about a tool since it was approved last."""
     before = approved_text(wanted.run.store, wanted.run.context.agent, wanted.name)
     return diff_of(before, wanted.version.text, wanted.name)[:MOST_DIFF]
-
-
-def _root(run: Run) -> str:
-    """The run that a person or program started."""
-    run_id, parent = run.journal.run_id, run.journal.parent_run_id
-    while parent is not None:
-        run_id, parent = parent, run.store.run(parent).parent_run_id
-    return run_id

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from wherry.policy.approvals import Approval, Decision
 
 ApprovalId = Annotated[str, typer.Argument(metavar="ID", help="An approval's id, or the beginning of it.")]
+MOST_SHOWN = 10_000
+"""Questions that are listed."""
 ARGUMENT_CHARS = 2_000
 """Characters of one argument that are shown: who decides should see what is decided."""
 
@@ -41,7 +43,7 @@ def approvals(
         kept = open_store()
         try:
             root = None if run is None else find_run(kept, run).run_id
-            found = asked(kept, run_id=root, pending=None if every else True)
+            found = asked(kept, run_id=root, pending=None if every else True, limit=MOST_SHOWN)
         finally:
             kept.close()
         if as_json:
@@ -165,9 +167,11 @@ def _object(option: str, text: str | None) -> Mapping[str, Any] | None:
 
 def _value(option: str, text: str) -> object:
     try:
-        return cast("object", json.loads(text))
-    except ValueError as error:
+        value = cast("object", json.loads(text))
+        json.dumps(value, allow_nan=False)  # Python reads NaN, which is no JSON and no amount
+    except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{option} is no JSON: {error}") from error
+    return value
 
 
 def _person() -> str:

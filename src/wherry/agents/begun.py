@@ -1,0 +1,36 @@
+"""What is on record of a run that a call is asked about in: what it was made with, whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from wherry.journal import EventType
+
+if TYPE_CHECKING:
+    from wherry.agents.run import Run
+
+
+Given = Mapping[str, Any]  # Any: JSON, or what a snippet gave
+
+
+def begun_with(run: Run, call: str, arguments: Given) -> Given:
+    """What a call was made with when the process ended: a person may have approved it with other arguments."""
+    given = arguments
+    for event in run.past:
+        payload = event.payload
+        if event.type is not EventType.APPROVAL_DECIDED or not payload["approved"]:
+            continue
+        if (payload["call"], payload["step"]) != (call, run.step) or payload["kind"] == "changed_tool":
+            continue
+        # Who lets it be made again without a word about arguments means those that it was made with.
+        given = payload.get("arguments", given if payload["kind"] == "unknown" else arguments)
+    return given
+
+
+def root_of(run: Run) -> str:
+    """The run that a person or program started."""
+    run_id, parent = run.journal.run_id, run.journal.parent_run_id
+    while parent is not None:
+        run_id, parent = parent, run.store.run(parent).parent_run_id
+    return run_id
