@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-from tests.compat_autogen.test_autogen_seed import GROUP, GROWING, POLICIES, TOOL_RESULT, program
+from tests.compat_autogen.test_autogen_seed import GROUP, GROWING, POLICIES, REPORT, TOOL_RESULT, program
 
 from wherry import open_store
 from wherry.errors import CatalogueError
@@ -58,8 +58,8 @@ def failures(url: str) -> list[str]:
 
 
 def test_a_list_that_grows(store: str) -> None:
-    space = program(short(GROWING).replace("range(100)", "range(4)"))
-    assert len(space["messages"]) == 8
+    space = program(short(GROWING).replace("range(100)", "range(3)"), REPORT=REPORT + REPORT[:1_000])
+    assert len(space["messages"]) == 6
     assert all(message["content"] is not None for message in space["messages"])
     assert failures(store) == []
 
@@ -75,6 +75,6 @@ def test_large_results_and_prompts(store: str, tmp_path: Path) -> None:
 
 
 def test_a_group_of_three(store: str) -> None:
-    space = program(short(GROUP).replace("max_round=20", "max_round=3"))
+    space = program(short(GROUP).replace("max_round=20", "max_round=3"), REPORT=REPORT[:800])
     assert len(space["groupchat"].messages) == 3
     assert failures(store) == []

@@ -101,11 +101,51 @@ class GroupChatManager(ConversableAgent):
             for agent in group.agents:
                 agent.client_cache = self.client_cache
         try:
-            _rounds(self, group, message, sender)
+            GroupChatManager._rounds(self, group, message, sender)
         finally:
             for agent, old in zip(group.agents, before, strict=True):
                 agent.client_cache = old
         return True, None
+
+    @staticmethod
+    def _rounds(manager: ConversableAgent, group: GroupChat, message: Dict, speaker: Any) -> None:
+        """Let one after the other speak; any agent may be the manager, which `run_chat` is registered with."""
+        quiet = bool(getattr(manager, "_quiet", False))
+        for number in range(1, group.max_round + 1):
+            if isinstance(manager, GroupChatManager):
+                manager._last_speaker = speaker
+            group.append(message, speaker)
+            for agent in group.agents:
+                if agent is not speaker:
+                    hop(manager, "send", message, agent, request_reply=False, silent=True)
+            if manager._is_termination_msg(message) or number == group.max_round:
+                return
+            try:
+                speaker = group.select_speaker(speaker, manager)
+                if not quiet and not manager._silent(False):
+                    say(f"\nNext speaker: {speaker.name}\n")
+                reply = hop(speaker, "generate_reply", sender=manager)
+            except KeyboardInterrupt:
+                speaker = group.agent_by_name(group.admin_name)
+                if speaker is None:
+                    raise
+                reply = hop(speaker, "generate_reply", sender=manager)
+            except NoEligibleSpeakerError:
+                return
+            if reply is None:
+                return
+            if group.enable_clear_history and isinstance(reply, dict):
+                reply = cast("Dict", reply)
+                text = content_str(reply.get("content"))
+                if "CLEAR HISTORY" in text.upper():
+                    reply = {
+                        **reply,
+                        "content": GroupChatManager.clear_agents_history(
+                            cast("Any", manager), {**reply, "content": text}, group
+                        ),
+                    }
+            hop(speaker, "send", reply, manager, request_reply=False, silent=quiet)
+            message = manager.last_message(speaker) or {}
 
     def clear_agents_history(self, reply: Dict, groupchat: GroupChat) -> str:
         """Make agents forget, as a reply says: `CLEAR HISTORY [name] [messages that stay]`.
@@ -194,43 +234,3 @@ class GroupChatManager(ConversableAgent):
 
     a_run_chat = twin(run_chat)
     a_resume = twin(resume)
-
-
-def _rounds(manager: ConversableAgent, group: GroupChat, message: Dict, speaker: Any) -> None:
-    """Let one after the other speak; any agent may be the manager, which `run_chat` is registered with."""
-    quiet = bool(getattr(manager, "_quiet", False))
-    for number in range(1, group.max_round + 1):
-        if isinstance(manager, GroupChatManager):
-            manager._last_speaker = speaker
-        group.append(message, speaker)
-        for agent in group.agents:
-            if agent is not speaker:
-                hop(manager, "send", message, agent, request_reply=False, silent=True)
-        if manager._is_termination_msg(message) or number == group.max_round:
-            return
-        try:
-            speaker = group.select_speaker(speaker, manager)
-            if not quiet and not manager._silent(False):
-                say(f"\nNext speaker: {speaker.name}\n")
-            reply = hop(speaker, "generate_reply", sender=manager)
-        except KeyboardInterrupt:
-            speaker = group.agent_by_name(group.admin_name)
-            if speaker is None:
-                raise
-            reply = hop(speaker, "generate_reply", sender=manager)
-        except NoEligibleSpeakerError:
-            return
-        if reply is None:
-            return
-        if group.enable_clear_history and isinstance(reply, dict):
-            reply = cast("Dict", reply)
-            text = content_str(reply.get("content"))
-            if "CLEAR HISTORY" in text.upper():
-                reply = {
-                    **reply,
-                    "content": GroupChatManager.clear_agents_history(
-                        cast("Any", manager), {**reply, "content": text}, group
-                    ),
-                }
-        hop(speaker, "send", reply, manager, request_reply=False, silent=quiet)
-        message = manager.last_message(speaker) or {}
