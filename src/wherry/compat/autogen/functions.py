@@ -161,7 +161,7 @@ class Functions(Core):
         self, messages: list[Dict] | None = None, sender: Any = None, config: Any = None
     ) -> tuple[bool, Dict | None]:
         """What comes of the function that the last message calls, in the older way."""
-        message = (self._oai_messages[sender] if messages is None else messages)[-1]
+        message = ((self._oai_messages[sender] if messages is None else messages) or [{}])[-1]
         call = message.get("function_call")
         if not call:
             return False, None
@@ -171,7 +171,7 @@ class Functions(Core):
         self, messages: list[Dict] | None = None, sender: Any = None, config: Any = None
     ) -> tuple[bool, Dict | None]:
         """What comes of the tools that the last message calls."""
-        message = (self._oai_messages[sender] if messages is None else messages)[-1]
+        message = ((self._oai_messages[sender] if messages is None else messages) or [{}])[-1]
         results: list[Dict] = []
         for call in message.get("tool_calls") or ():
             done = self._executed(self._hooked("safeguard_tool_inputs", call.get("function", {})), call.get("id"))
