@@ -58,8 +58,8 @@ def failures(url: str) -> list[str]:
 
 
 def test_a_list_that_grows(store: str) -> None:
-    space = program(short(GROWING).replace("range(100)", "range(3)"), REPORT=REPORT + REPORT[:1_000])
-    assert len(space["messages"]) == 6
+    space = program(short(GROWING).replace("range(100)", "range(8)"), REPORT=REPORT[:1_100])
+    assert len(space["messages"]) == 16
     assert all(message["content"] is not None for message in space["messages"])
     assert failures(store) == []
 
