@@ -100,7 +100,7 @@ def test_runs_go_on_after_a_kill_when_they_had_just_gone_on(zygote: Zygote, tmp_
 @pytest.mark.parametrize("scene", sorted(AGENT_STEPS))
 def test_runs_go_on_after_a_kill_at_every_place(zygote: Zygote, scene: str, tmp_path: Path, whole: Whole) -> None:
     passed = whole(scene)[0]["passed"]
-    every = max(1, len(passed) // 60)
+    every = max(1, len(passed) // 20)
     for number in range(1, len(passed), every):
         survives(zygote, scene, tmp_path / str(number), whole, f"*:{number}")
     assert set(passed) <= set(FAILPOINTS)

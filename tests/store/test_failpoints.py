@@ -103,7 +103,8 @@ def test_a_process_that_is_killed_at_a_boundary_loses_nothing(
 def test_a_process_that_is_killed_anywhere_loses_nothing(mode: str, tmp_path: Path, whole: dict[str, Any]) -> None:
     count = len(trace(f"sqlite:///{tmp_path}/trace.db?synchronous={mode}", tmp_path / "trace"))
     assert count > 100
-    for number in range(1, count - 5):  # what a thread does at the end may come in another order
+    # Every fifth here, another fifth in the other mode. What a thread does at the end may come in another order.
+    for number in range(1 if mode == "normal" else 3, count - 5, 5):
         assert survives(f"sqlite:///{tmp_path}/{number}.db?synchronous={mode}", f"*:{number}", whole), number
 
 
