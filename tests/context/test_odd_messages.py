@@ -52,7 +52,7 @@ async def test_no_call_of_a_model_is_too_large_in_any_part(call: ToolCall) -> No
 
 def test_a_run_goes_on_after_a_call_of_an_endless_name() -> None:
     model = ScriptedModel([ModelReply("", tool_calls=(ToolCall("c", "x" * 100_000, {}),)), "done"])
-    assert ToolCallingAgent(model=model, tools=[]).run("Do it.").output == "done"
+    assert ToolCallingAgent(model=model, tools=[], store="memory://").run("Do it.").output == "done"
 
 
 def test_long_ids_that_differ_stay_different() -> None:

@@ -31,7 +31,7 @@ async def session() -> AsyncIterator[Session]:
 
 async def test_an_agent_runs_in_it() -> None:
     replies = ["```python\nx = 6 * 7\nprint(x)\n```", "```python\nfinal_answer(x)\n```"]
-    result = await CodeAgent(model=ScriptedModel(replies), sandbox="monty").arun("What is it?")
+    result = await CodeAgent(model=ScriptedModel(replies), sandbox="monty", store="memory://").arun("What is it?")
     assert result.output == 42
 
 
