@@ -144,7 +144,7 @@ class Summary:
             for text, named in self._extract.lines(groups, heads)
         ]
         lines = [
-            Line(f"- {text}", self._counter.text(text) + 3, named)
+            self._counted(f"- {text}", named)
             for text, named in found
             if not (told and named and (values := values_of(text)) and all(value in told for value in values))
         ]
@@ -201,7 +201,10 @@ class Summary:
 
     def _line(self, text: str, named: bool | None = None) -> Line:
         safe = "- " + escape(text, self._control_tokens)
-        return Line(safe, self._counter.text(safe) + 1, self._extract.names(text) if named is None else named)
+        return self._counted(safe, self._extract.names(text) if named is None else named)
+
+    def _counted(self, text: str, named: bool) -> Line:
+        return Line(text, self._counter.text(text) + 1, named)
 
     def message(self, cap: int) -> Message | None:
         """The summary in at most `cap` tokens; None when there is nothing to say, or no room to say it."""
@@ -229,5 +232,8 @@ class Summary:
         """Go on from what `state` gave."""
         saved = cast("dict[str, Any]", state)
         self._left_out = saved["left_out"]
-        # Escaped once more: the run that wrote them may have been on a model with other control tokens.
-        self._lines = [self._line(text.removeprefix("- "), named) for text, named in saved["lines"]]
+        # Escaped once more: the run that wrote them may have been on a model with other control tokens. Wherry's own
+        # tags in them were put there by wherry: the model is to be shown the very text that it was shown before.
+        self._lines = [
+            self._counted(escape(text, self._control_tokens, own_tags=False), named) for text, named in saved["lines"]
+        ]
