@@ -11,6 +11,7 @@ import pytest
 from wherry import CodeAgent, GroupChat, Limits, Policy, RunStatus, ScriptedModel, ToolCallingAgent, open_store, tool
 from wherry.errors import ApprovalError
 from wherry.journal import Event, EventType, read_events, verify
+from wherry.journal.process import this_process
 from wherry.messages import ToolCall
 from wherry.models import ModelReply
 from wherry.policy.approvals import Decision, decide, find_approval, waiting
@@ -378,6 +379,7 @@ def test_a_call_under_way_when_the_process_died_has_its_context(store: Store) ->
     assert seen == [{"key": f"{waits.run_id}:1:c0"}]
 
 
+@pytest.mark.usefixtures("collected")
 def test_patterns_of_a_policy_are_kept_out_of_the_whole_record(store: Store) -> None:
     policy = Policy(redact=[r"\b\d{4}-\d{4}\b", r"\d{5,}"], approve=["pay"])
 
@@ -396,6 +398,22 @@ def test_patterns_of_a_policy_are_kept_out_of_the_whole_record(store: Store) -> 
         assert b"1234-5678" not in event.body
         assert b"987654321" not in event.body
     assert verify(store, waits.run_id) is None
+
+
+@pytest.mark.usefixtures("collected")
+def test_a_run_of_code_goes_on_under_patterns_for_numbers(store: Store) -> None:
+    """Which leave alone what the run goes on by: seeds, digests, processes."""
+    policy = Policy(redact=[r"\d{3,}"], approve=["pay"])
+    snippet = "import random\ndrawn = random.random()\npay(5)\nfinal_answer(drawn)"
+    agent = CodeAgent([tool(pay)], ScriptedModel([f"```python\n{snippet}\n```"] * 2), store=store, policy=policy)
+    waits = agent.run("pay")
+    result = agent.resume(waits.run_id, approvals={waits.pending[0].id: True})
+    assert (result.status, PAID) == (RunStatus.COMPLETED, [(5, "ann")])
+    other = agent.run("pay")
+    assert of_type(store, other.run_id, EventType.TOOLS_CHANGED) == []
+    assert of_type(store, other.run_id, EventType.PROMPT_CHANGED) == []
+    begun = [event.payload["process"] for event in of_type(store, waits.run_id, EventType.RUN_STARTED)]
+    assert begun == [this_process()]
 
 
 def test_intent_is_wanted_of_managed_agents_too(store: Store) -> None:

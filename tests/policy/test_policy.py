@@ -226,6 +226,7 @@ def test_egress_knows_addresses_by_their_format() -> None:
     assert "evil.com" in denied(policy, made, {"page": "https://example.org/", "others": ["https://evil.com/"]})
 
 
+@pytest.mark.usefixtures("collected")
 def test_redaction_by_patterns_lasts_as_long_as_the_policy() -> None:
     policy = Policy(redact=[r"\b\d{4}-\d{4}\b", re.compile("(?i)project falcon")])
     assert redact("call 1234-5678 about Project Falcon") == "call … about …"
@@ -259,6 +260,7 @@ def test_intent_is_one_argument_more() -> None:
     assert with_intent(own) is own
 
 
+@pytest.mark.usefixtures("collected")
 def test_a_policy_can_be_read() -> None:
     policy = Policy(approve=["a"], deny=[("b", large)], egress=["x.org"], new_tools="deny", redact=["se+cret"])
     written = policy.to_json()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wherry.journal.events import EventType
-from wherry.messages import parse
+from wherry.messages import digest, parse
 from wherry.store import RunRow, Store
 
 _BEGINNINGS = frozenset({EventType.RUN_STARTED.value, EventType.RUN_RESUMED.value})
@@ -52,7 +52,7 @@ def _is_gone(process: Mapping[str, Any]) -> bool:  # Any: JSON
 def _known(pid: int) -> Mapping[str, int | str]:
     started = _started(pid)
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        boot = _named(Path("/proc/sys/kernel/random/boot_id").read_bytes())
         # Numbers of processes are those of a namespace: of a container, mostly.
         space = os.stat("/proc/self/ns/pid").st_ino
     except (OSError, ValueError):
@@ -64,9 +64,14 @@ def _known(pid: int) -> Mapping[str, int | str]:
 
 def _machine() -> str:
     try:
-        return Path("/etc/machine-id").read_text("ascii").strip()
-    except (OSError, ValueError):
+        return _named(Path("/etc/machine-id").read_bytes())
+    except OSError:
         return ""  # many containers have none
+
+
+def _named(id: bytes) -> str:
+    """As a digest: the machine's own ids are not for everybody to read, says machine-id(5)."""
+    return digest(b"wherry " + id.strip())
 
 
 def _started(pid: int) -> int | None:

@@ -18,7 +18,8 @@ from .outcome import Outcome, cause_of_death
 from .protocol import Conditions, Execution, ExecutionKind, ToolHandler
 from .wire import Wire
 
-_SEED_BYTES = 16
+_SEED_BYTES = 32
+"""As long as a digest: the patterns of a policy leave a text of that form alone (`wherry.redaction`)."""
 _FLOOD = 50
 """Calls over the limit, each answered with an error, after which the session is ended."""
 _CALL_BYTES = 64 << 20

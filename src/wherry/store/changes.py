@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wherry.failpoints import failpoint
-from wherry.redaction import redact_bytes
+from wherry.redaction import redact_bytes, redact_json
 from wherry.store.database import Connection, Database, blob, text
 from wherry.store.migrations import CHANGES
 from wherry.store.records import EventRow
@@ -31,9 +31,7 @@ class SQLChanges:
     def write(self, owner: str, values: Mapping[str, bytes | None]) -> None:
         gone = [(blob(owner), blob(key)) for key, value in values.items() if value is None]
         now = time.time()
-        kept = [
-            (blob(owner), blob(key), redact_bytes(value), now) for key, value in values.items() if value is not None
-        ]
+        kept = [(blob(owner), blob(key), _clean(value), now) for key, value in values.items() if value is not None]
 
         def write(connection: Connection) -> None:
             self._database.lock(connection, f"versions:{owner}")
@@ -67,3 +65,11 @@ class SQLChanges:
             EventRow(of, number & 0xFFFFFFFF, type_, when, text(name), body, hash_, pruned)
             for of, number, type_, when, name, body, hash_, pruned in reversed(rows)
         ]
+
+
+def _clean(value: bytes) -> bytes:
+    """Without secrets. Of what is JSON, digests are left as they are: they are compared with later ones."""
+    try:
+        return redact_json(value) if value.startswith(b"{") else redact_bytes(value)
+    except ValueError:
+        return redact_bytes(value)
