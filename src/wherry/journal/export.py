@@ -1,13 +1,19 @@
 """A journal as JSON Lines that a reader can check without wherry: `docs/audit.md` has a script that does.
 
-Every line is an object with one key, which says what it is:
+Every line is an object with these keys, which are all that is needed to prove it:
 
-    {"export": {...}}   the first: format, version, when
-    {"run": {...}}      a run's row
-    {"message": {...}}  `digest`, and `body`, the very text that the digest is of; before the first record naming it
-    {"record": {...}}   a run's record; `payload` is its canonical text, or null and `payload_sha256` if it was pruned
-    {"anchor": {...}}   a record of the chain of all runs
-    {"end": {...}}      how many lines there were, their SHA-256, and the signature over it if there is a key
+    body    the very text that was hashed
+    hash    SHA-256 of the hash before it in its chain, and the body
+    chain   which chain that is: a run's id, "" for the chain of all runs, null for the export's own
+
+The lines, in their order:
+
+    null       the first: format, version, when
+    a run      the start of its chain; `run` is its row in the store, for reading
+    no chain   a message, before the first record that names it by its hash
+    a record   `payload` is the text whose digest the body has, or null if it was pruned
+    ""         the chain of all runs, behind 32 zero bytes, as far as it was when the export began
+    null       the last: the SHA-256 of all lines before; the signature over it, if there is a key
 
 All is ASCII: what is not stands as `\\uXXXX`, lone surrogates too. Texts are encoded by UTF-8 (surrogates as if they
 were characters) before they are hashed.
@@ -20,15 +26,18 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from hashlib import sha256
+from itertools import chain
 from typing import Any
 
 from wherry.errors import StoreError
+from wherry.journal.anchors import head
 from wherry.journal.chain import DIGEST, message_digests
 from wherry.journal.signing import ALGORITHM, SigningKey
+from wherry.messages import canonical
 from wherry.store import EventRow, RunRow, Store
 
 FORMAT = "wherry audit export"
-VERSION = 1
+VERSION = 2
 CHUNK = 200
 """Records whose messages are looked up at once."""
 
@@ -46,29 +55,35 @@ def export(store: Store, *, run_ids: Collection[str] | None = None, key: Signing
         RunNotFound: The store has no such run.
         StoreError: It cannot be read.
     """
+    first = _text(canonical({"format": FORMAT, "time": time.time(), "version": VERSION}))
+    hash_ = sha256(_bytes(first))
     summary, count = sha256(), 0
-    for line in _lines(store, run_ids):
+    for line in chain([_line(hash_.digest(), first, chain=None)], _lines(store, run_ids)):
         summary.update(line)
         count += 1
         yield line
-    end: dict[str, Any] = {"lines": count, "sha256": summary.hexdigest()}
+    last = _text(canonical({"lines": count, "sha256": summary.hexdigest()}))
+    hash_ = sha256(hash_.digest() + _bytes(last))
+    signed: dict[str, Any] = {}
     if key is not None:
-        end |= {"algorithm": ALGORITHM, "public_key": key.public, "signature": key.sign(summary.digest()).hex()}
-    yield _line("end", end)
+        signed = {"algorithm": ALGORITHM, "public_key": key.public, "signature": key.sign(summary.digest()).hex()}
+    yield _line(hash_.digest(), last, chain=None, **signed)
 
 
 def _lines(store: Store, run_ids: Collection[str] | None) -> Iterator[bytes]:
-    yield _line("export", {"format": FORMAT, "version": VERSION, "time": time.time()})
     sent: set[str] = set()
+    noted = head(store).position  # what is noted while this goes on may be of records that are not here
     rows = store.runs(limit=1 << 31, children=True) if run_ids is None else [store.run(name) for name in run_ids]
     for run in sorted(rows, key=lambda row: (row.started, row.run_id)):
         yield from _run(store, run, sent)
     for row in store.anchors():
-        yield _line("anchor", {"position": row.position, "body": _text(row.body), "hash": row.hash.hex()})
+        if row.position <= noted:
+            yield _line(row.hash, _text(row.body), chain="")
 
 
 def _run(store: Store, run: RunRow, sent: set[str]) -> Iterator[bytes]:
-    yield _line("run", asdict(run))
+    begin = canonical({"parent_run_id": run.parent_run_id, "run_id": run.run_id})
+    yield _line(sha256(begin).digest(), _text(begin), chain=run.run_id, run=asdict(run))
     chunk: list[EventRow] = []
     for row in store.events(run.run_id):
         chunk.append(row)
@@ -83,21 +98,19 @@ def _records(store: Store, rows: list[EventRow], sent: set[str]) -> Iterator[byt
     found = store.messages(named)
     for name in named:
         if name in found:
-            yield _line("message", {"digest": name, "body": _text(found[name])})
+            yield _line(bytes.fromhex(name), _text(found[name]))
     sent.update(named)
     for row in rows:
-        record: dict[str, Any] = {
+        hashed: dict[str, Any] = {
+            "agent": row.agent,
+            "payload_sha256": (row.pruned or sha256(row.body).digest()).hex(),
             "run_id": row.run_id,
             "seq": row.seq,
-            "type": row.type,
             "time": row.time,
-            "agent": row.agent,
-            "payload": _text(row.body) if row.pruned is None else None,
-            "hash": row.hash.hex(),
+            "type": row.type,
         }
-        if row.pruned is not None:
-            record["payload_sha256"] = row.pruned.hex()
-        yield _line("record", record)
+        payload = _text(row.body) if row.pruned is None else None
+        yield _line(row.hash, _text(canonical(hashed)), chain=row.run_id, payload=payload)
 
 
 def _digests(row: EventRow) -> list[str]:
@@ -107,8 +120,13 @@ def _digests(row: EventRow) -> list[str]:
         return []
 
 
-def _line(kind: str, value: dict[str, Any]) -> bytes:
-    return json.dumps({kind: value}, separators=(",", ":")).encode("ascii") + b"\n"
+def _line(hash_: bytes, body: str, **more: object) -> bytes:
+    line = {"body": body, "hash": hash_.hex(), **more}
+    return json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _text(data: bytes) -> str:
