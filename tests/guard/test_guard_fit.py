@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.guard.dict_conversations import (
@@ -96,3 +97,13 @@ def test_every_invariant_holds_for_anthropic(seed: int, window: int) -> None:
     again = fit(fitted.messages, budget=window, counter="qwen", system=fitted.system, style="anthropic")
     assert again.messages == fitted.messages
     assert not again.changed
+
+
+@pytest.mark.parametrize("length", [300, *range(400, 460, 10), 1_000, 4_000])
+def test_what_was_said_in_a_script_of_a_token_a_character_stays_legible(length: int) -> None:
+    said = "Question: " + "".join(chr(0xAC00 + n * 7919 % 11_172) for n in range(length))
+
+    fitted = fit([{"role": "user", "content": said}], budget=1_024, counter="qwen")
+
+    assert said[:20] in fitted.messages[0]["content"]
+    assert not fitted.changed or fitted.tokens > 512

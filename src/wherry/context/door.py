@@ -200,7 +200,7 @@ class Door:
         if own:
             first, _, rest = text.partition("\n")
             body = rest.removesuffix("\n" + CLOSING)
-            return self._fit(first, lambda size: head_and_tail(body, size), room)
+            return self._fit(first, lambda size: head_and_tail(body, size), room, most=len(body))
         excerpt = self._excerpt(text)
         if excerpt is not None:
             return self._fitting(excerpt, room)
@@ -215,6 +215,7 @@ class Door:
             tag,
             lambda size: escape(looked.show(size), self._control_tokens),
             room,
+            most=len(text),
             short=short_opening(looked.ref),
         )
         self._record(
@@ -248,11 +249,17 @@ class Door:
         def render(size: int) -> str:
             return escape(excerpt.render(size), self._control_tokens)
 
-        return Excerpt(render, self._fit(None, render, room) or no_room(excerpt))
+        return Excerpt(render, self._fit(None, render, room, most=len(excerpt)) or no_room(excerpt))
 
-    def _fit(self, opening: str | None, show: Callable[[int], str], room: int, *, short: str | None = None) -> str:
-        """The longest of a few tries that takes at most `room` tokens; at worst the opening alone, or nothing."""
-        size = max(room, 0) * 4
+    def _fit(
+        self, opening: str | None, show: Callable[[int], str], room: int, *, most: int, short: str | None = None
+    ) -> str:
+        """The longest of a few tries that takes at most `room` tokens; at worst the opening alone, or nothing.
+
+        Args:
+            most: Characters of the whole: tries with more of a text that is a token a character would all show that.
+        """
+        size = min(max(room, 0) * 4, most)
         for _ in range(8):
             if size < _SMALLEST_PREVIEW:
                 break
