@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial, wraps
 from typing import Any
 
 import pytest
 from pydantic import AnyUrl
 
-from wherry import Policy, Tool, tool
+from wherry import Policy, ScriptedModel, Tool, ToolCallingAgent, open_store, tool
 from wherry.errors import ConfigurationError, ToolArgumentError
+from wherry.messages import ToolCall
+from wherry.models import ModelReply
 from wherry.policy import Rule
 from wherry.redaction import redact, redact_bytes, redact_json
 from wherry.tools import StartedCall, signature, to_tool
@@ -62,6 +65,56 @@ def test_options_are_kept_and_checked() -> None:
 def test_options_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         tool(**wrong)(pay)
+
+
+async def later(arguments: Mapping[str, Any]) -> bool:
+    return arguments["amount"] > 100
+
+
+class Asynchronous:
+    async def __call__(self, arguments: Mapping[str, Any]) -> bool:
+        return await later(arguments)
+
+    async def asks(self, arguments: Mapping[str, Any]) -> bool:
+        return await later(arguments)
+
+
+@wraps(later)
+def wrapped(arguments: Mapping[str, Any]) -> object:
+    return later(arguments)
+
+
+@pytest.mark.parametrize("when", [later, Asynchronous(), Asynchronous().asks, partial(later), wrapped])
+def test_questions_about_arguments_that_are_async_are_refused(when: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"tool `pay`: needs_approval is .* async.*\n?.*plain function"):
+        tool(needs_approval=when)(pay)
+    options: list[dict[str, Any]] = [{"approve": [("pay", when)]}, {"deny": [("pay_*", when)]}]
+    for rules in options:
+        with pytest.raises(ConfigurationError, match=r"for 'pay.* async.*\n?.*plain function"):
+            Policy(**rules)
+
+    class Later(Transfer):
+        needs_approval = when
+
+    with pytest.raises(ConfigurationError, match="tool `transfer`: needs_approval"):
+        to_tool(Later())
+    assert to_tool(Foreign(needs_approval=when)).needs_approval is True
+
+
+def test_a_question_whose_answer_turns_out_to_be_async_fails_the_run_and_makes_no_call() -> None:
+    paid: list[float] = []
+
+    @tool
+    def give(amount: float) -> None:
+        """Give."""
+        paid.append(amount)
+
+    call = ModelReply(tool_calls=[ToolCall("1", "give", {"amount": 5})])
+    policy = Policy(deny=[("give", lambda arguments: later(arguments))])
+    agent = ToolCallingAgent([give], ScriptedModel([call]), policy=policy, store=open_store("memory://"))
+    with pytest.raises(ConfigurationError, match="is async"):
+        agent.run("give")
+    assert paid == []
 
 
 def test_an_unknown_option_is_a_type_error() -> None:

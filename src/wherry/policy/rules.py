@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -9,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
 from wherry.errors import ConfigurationError
-from wherry.tools.options import Predicate
+from wherry.tools.options import PLAIN, Predicate, is_async
 from wherry.tools.source import code_digest, source_of
 from wherry.tools.values import brief
 
@@ -21,7 +22,7 @@ class Rule:
     """Some calls: those of the tools with that name, and, with `when`, of the arguments of which it is true.
 
     Raises:
-        ConfigurationError: The name is none, or `when` cannot be called.
+        ConfigurationError: The name is none, or `when` cannot be called, or is async.
     """
 
     tools: str
@@ -43,6 +44,8 @@ class Rule:
                 f"a policy has {brief(self.when, 80)} for {name!r}, which is no question about arguments",
                 hint="a function of the arguments: lambda arguments: arguments['amount'] > 100",
             )
+        if is_async(self.when):
+            raise ConfigurationError(f"a policy has {brief(self.when, 80)} for {name!r}, which is async", hint=PLAIN)
         if not isinstance(cast("object", self.reason), str):
             raise ConfigurationError(f"the reason of a rule is {brief(self.reason, 80)}", hint="give a text")
 
@@ -92,10 +95,19 @@ def to_rule(given: object) -> Rule:
 
 
 def holds(when: Predicate | None, arguments: Mapping[str, Any]) -> bool:
-    """Whether a question about arguments is answered with yes. One that cannot be answered is: nothing passes by it."""
+    """Whether a question about arguments is answered with yes. One that cannot be answered is: nothing passes by it.
+
+    Raises:
+        ConfigurationError: It gave something that must be awaited, as a lambda around an async function does.
+    """
     if when is None:
         return True
     try:
-        return bool(when(arguments))
+        answer = when(arguments)
+        if not inspect.isawaitable(answer):
+            return bool(answer)
     except Exception:  # noqa: BLE001  a user's function
         return True
+    if inspect.iscoroutine(answer):
+        answer.close()
+    raise ConfigurationError(f"{brief(when, 80)} asks about a call's arguments and is async", hint=PLAIN)

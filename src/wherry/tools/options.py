@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast  # Any: arguments are of any type
@@ -29,7 +30,8 @@ class StartedCall:
 
 
 Predicate = Callable[[Mapping[str, Any]], object]
-"""A question about a call's arguments, checked and with their defaults; what it returns is taken as true or false."""
+"""A question about a call's arguments, checked and with their defaults; what it returns is taken as true or false. Not
+async: what it returned would have to be awaited, and count as true until then."""
 Checker = Callable[[StartedCall], object]
 """Gives the result of a call that did take effect, None for one that did not; raises where it cannot tell. May be
 async."""
@@ -60,6 +62,8 @@ class ToolOptions(TypedDict, total=False):
     """Whether it needs a person's word once untrusted content came into the run."""
 
 
+PLAIN = "a plain function (def, not async def): it is asked right before the call, and answers at once"
+"""What to do about a question about arguments that is async."""
 EFFECTS = ("needs_approval", "side_effects", "idempotent", "checker", "network", "untrusted", "gives_back", "sink")
 """The options that another framework's tool may carry as attributes."""
 
@@ -81,6 +85,8 @@ def check_options(tool: str, options: Mapping[str, object]) -> None:
     if not isinstance(asks, bool) and not callable(asks):
         hint = "True, False, or a function of the arguments"
         raise ConfigurationError(f"tool `{tool}`: needs_approval is {brief(asks, 80)}", hint=hint)
+    if is_async(asks):
+        raise ConfigurationError(f"tool `{tool}`: needs_approval is {brief(asks, 80)}, which is async", hint=PLAIN)
     checker = options.get("checker")
     if checker is not None and not callable(checker):
         hint = "a function of the call that returns its result, or None if it was not made"
@@ -92,12 +98,25 @@ def check_options(tool: str, options: Mapping[str, object]) -> None:
         raise ConfigurationError(f"tool `{tool}`: network is {brief(options['network'], 80)}", hint=hint)
 
 
+def is_async(asked: object) -> bool:
+    """Whether what is called gives something that must be awaited, as far as it says so: a function, or an object."""
+    call = getattr(type(asked), "__call__", None)  # noqa: B004  what it is, not whether it can be called
+    found = inspect.unwrap(asked) if callable(asked) else asked
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(kind(one) for kind in kinds for one in (asked, found, call))
+
+
 def carried(foreign: object) -> dict[str, Any]:
-    """The options that another framework's tool carries as attributes, where they can be what they are named after."""
+    """The options that another framework's tool carries as attributes, where they can be what they are named after.
+
+    A `needs_approval` that must be awaited asks for every call: it says that some need approval.
+    """
     found: dict[str, Any] = {}
     for name in EFFECTS:
         try:
             value = getattr(foreign, name, None)
+            if name == "needs_approval" and is_async(value):
+                value = True
             check_options("", {name: value})
         except Exception:  # noqa: BLE001, S112  theirs, and something else; a foreign attribute may raise anything
             continue
