@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -33,6 +34,7 @@ from wherry.agents.group import (
     Said,
     Timeout,
 )
+from wherry.agents.group.selecting import likeliest, read_choice
 from wherry.errors import ConfigurationError, LimitReached, ModelError, StoreConflict
 from wherry.journal import EventType, read_events
 from wherry.messages import Message, ToolCall, Usage
@@ -277,18 +279,63 @@ def test_the_model_chooses_by_name_under_a_schema(store: Store) -> None:
     assert result.usage.requests == 8
 
 
-def test_a_choice_by_the_likeliest_letter_takes_one_token(store: Store) -> None:
+def test_a_choice_by_the_likeliest_name_takes_one_token(store: Store) -> None:
     asked: list[ModelRequest] = []
 
-    def letters(request: ModelRequest) -> ModelReply:
+    def first(request: ModelRequest) -> ModelReply:
         asked.append(request)
-        return ModelReply("A", first_token={"B": -0.4, "A": -2.0, " B": -3.0, "Z": -0.1})
+        return ModelReply("ann", first_token={"bo": -0.9, "ann": -1.0, " bo": -1.5, "Z": -0.1})
 
-    model = FunctionModel(letters, first_tokens=True)
+    model = FunctionModel(first, first_tokens=True)
     group = GroupChat([agent("ann"), agent("bo"), agent("cy")], model=model, max_rounds=1, store=store)
-    assert speakers(store, group.run("go").run_id) == ["bo"]
+    result = group.run("go")
+    assert speakers(store, result.run_id) == ["bo"]
+    assert result.usage.requests == 2
     assert asked[0].settings["logprobs"] is True
     assert asked[0].max_output == 2
+    # A small model forgets what it was asked behind long messages: the question stands before them.
+    question = asked[0].messages[-1].content
+    assert question.index("Who speaks next: ann, bo, cy?") < question.index("user: go")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "chosen"),
+    [
+        ({"law": 0.7, "co": 0.2}, "lawyer"),
+        ({"worker": 0.9, "lawyer": 0.05}, None),  # of both workers
+        ({"worker": 0.3, "lawyer": 0.6}, "lawyer"),
+        ({"cook": 0.4, "cooks": 0.1}, "cook"),  # the whole name of one, and the beginning of another's
+        ({"The": 0.9, "law": 0.0001}, None),
+        ({"L": 0.5, "": 0.5}, None),
+        ({}, None),
+    ],
+)
+def test_the_likeliest_name(tokens: dict[str, float], chosen: str | None) -> None:
+    names = ["lawyer", "cook", "cook_two", "worker_1", "worker_2", "theo"]
+    assert likeliest({token: math.log(weight) for token, weight in tokens.items()}, names) == chosen
+
+
+def test_names_that_begin_alike_are_asked_for_in_json(store: Store) -> None:
+    asked: list[ModelRequest] = []
+
+    def answer(request: ModelRequest) -> ModelReply:
+        asked.append(request)
+        if request.settings:
+            return ModelReply("worker_", first_token={"worker": -0.01})
+        return ModelReply('{"speaker": "worker_2"}')
+
+    trio = [agent("worker_1"), agent("worker_2"), agent("worker_3")]
+    group = GroupChat(trio, model=FunctionModel(answer, first_tokens=True), max_rounds=1, store=store)
+    assert speakers(store, group.run("go").run_id) == ["worker_2"]
+    assert [bool(request.settings) for request in asked] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [("I say Ann Lee.", "ann lee"), ("ann", "ann"), ("ann, then ann lee", None), ("ANN", "ann"), ("joanna", None)],
+)
+def test_a_name_that_begins_with_anothers(text: str, chosen: str | None) -> None:
+    assert read_choice(text, ["ann", "ann lee", "bo"]) == chosen
 
 
 def test_a_model_that_begins_with_its_thoughts_is_asked_in_json(store: Store) -> None:
