@@ -180,6 +180,14 @@ def test_importing_the_agents_loads_no_client_and_no_command(imported: dict[str,
     assert heavy & set(imported["light"]) == set()
 
 
+def test_importing_the_agents_loads_nothing_that_only_a_run_needs(imported: dict[str, Any]) -> None:
+    """What a class needs to be made, and no more: the rest, which is most of it, comes with the first run."""
+    light = {name for name in imported["light"] if name.startswith("wherry.")}
+    of_runs = {"agents.run", "agents.loop", "agents.hooks", "journal", "context.window", "context.knowledge"}
+    assert {f"wherry.{name}" for name in of_runs} & light == set()
+    assert len(light) <= 64, sorted(light)
+
+
 def test_importing_reads_nothing_but_code_and_changes_nothing(imported: dict[str, Any]) -> None:
     assert not imported["changed"]
     code = (".py", ".pyc", ".so", ".zip", ".pth")

@@ -13,15 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict, Unpack, cast
 
 from wherry.agents import active, portal
 from wherry.agents.answers import AnswerRules, Check
-from wherry.agents.hooks import checked
-from wherry.agents.loop import play
-from wherry.agents.planning import checked_interval
-from wherry.agents.result import RunResult, RunStatus
-from wherry.agents.run import Order, Run
-from wherry.agents.streaming import told
-from wherry.context import ContextBudget, Knowledge
+from wherry.context import ContextBudget
 from wherry.errors import ConfigurationError
-from wherry.journal import Event
 from wherry.messages import ToolSchema
 from wherry.models import Model, ModelProfile, ModelReply
 from wherry.models.resolve import model_from
@@ -31,6 +24,10 @@ from wherry.tools import Tool, check_name, collect
 
 if TYPE_CHECKING:
     from wherry.agents.loop import Turn
+    from wherry.agents.result import RunResult, RunStatus
+    from wherry.agents.run import Order, Run
+    from wherry.context import Knowledge
+    from wherry.journal import Event
     from wherry.policy.approvals import Decision
 
     Approvals = Mapping[str, bool | Decision]
@@ -124,12 +121,10 @@ class Agent(ABC):
         self.model = model
         self.name = name if name is None else check_name(name, "an agent")
         self.description = description
-        if not isinstance(cast("object", instructions), str | Knowledge | None):
-            raise ConfigurationError(f"instructions is {instructions!r}", hint="give a text, or a Knowledge(...)")
-        self.instructions = instructions
+        self.instructions = _instructions(instructions)
         self.max_steps = _steps(max_steps)
-        self.planning_interval = checked_interval(planning_interval)
-        self.hooks = checked(hooks)
+        self.planning_interval = None if planning_interval is None else _interval(planning_interval)
+        self.hooks = () if hooks == () else _hooks(hooks)
         self.rules = AnswerRules(output_type, final_answer_checks)
         if not isinstance(cast("object", context), ContextBudget | None):
             raise ConfigurationError(f"context is {context!r}", hint="give ContextBudget(...)")
@@ -179,6 +174,8 @@ class Agent(ABC):
 
     async def play(self, run: Run) -> tuple[RunStatus, Any]:  # Any: of the agent's `output_type`
         """All of an opened run: how it ended, and its output. Most agents step through the loop."""
+        from wherry.agents.loop import play
+
         return await play(run, self)
 
     # What users call.
@@ -218,6 +215,7 @@ class Agent(ABC):
             WherryError: as `run`, after the last event.
         """
         from wherry.agents.runner import execute
+        from wherry.agents.streaming import told
 
         order = self._order(task, options)
         async with aclosing(told(partial(execute, self, order), deltas=deltas)) as events:
@@ -287,6 +285,7 @@ class Agent(ABC):
             WherryError: as `resume`, after the last event.
         """
         from wherry.agents.resuming import resume
+        from wherry.agents.streaming import told
 
         going_on = partial(resume, self, run_id, approvals=approvals, limits=limits, max_steps=max_steps)
         async with aclosing(told(going_on, deltas=deltas)) as events:
@@ -321,6 +320,8 @@ class Agent(ABC):
         return model_from(self.model)
 
     def _order(self, task: str, options: RunOptions) -> Order:
+        from wherry.agents.run import Order
+
         unknown = sorted(options.keys() - RunOptions.__optional_keys__)
         if unknown:
             raise TypeError(f"run() got an unexpected keyword argument {unknown[0]!r}")
@@ -348,6 +349,28 @@ class Agent(ABC):
             max_steps=self.max_steps if max_steps is None else _steps(max_steps),
             limits=self.limits if limits is None else _limits(limits),
         )
+
+
+def _instructions(given: str | Knowledge | None) -> str | Knowledge | None:
+    if given is None or isinstance(given, str):
+        return given
+    from wherry.context import Knowledge  # not at the top: few agents have one, and it brings all that reads texts
+
+    if not isinstance(cast("object", given), Knowledge):
+        raise ConfigurationError(f"instructions is {given!r}", hint="give a text, or a Knowledge(...)")
+    return given
+
+
+def _interval(steps: int) -> int | None:
+    from wherry.agents.planning import checked_interval  # as above: with these two comes the journal
+
+    return checked_interval(steps)
+
+
+def _hooks(hooks: Iterable[object]) -> tuple[object, ...]:
+    from wherry.agents.hooks import checked
+
+    return checked(hooks)
 
 
 def _limits(limits: Limits | None) -> Limits:

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Unpack
+from typing import TYPE_CHECKING, ClassVar, Unpack
 
 from wherry.agents import prompts
-from wherry.agents.acting import PREVIEW_CHARS, announce, perform, refuse
 from wherry.agents.agent import Agent, AgentOptions
-from wherry.agents.handing import INLINE_BYTES, as_lists, encoded, taken_out
-from wherry.agents.keeping import keep
-from wherry.agents.kept_files import KeptFiles, keep_files
-from wherry.agents.loop import Turn
-from wherry.agents.recorded_code import bound, call_arguments, recorded_code
-from wherry.agents.reply import UnreadableReplyError, code_of
-from wherry.agents.run import Order, Run
-from wherry.agents.toolbox import own_names
-from wherry.agents.whole_texts import kept_text, text_again
-from wherry.context.untrusted import Untrusted
-from wherry.errors import ConfigurationError, Refuse, SandboxError, ToolError
-from wherry.failpoints import failpoint
-from wherry.journal import EventType
-from wherry.messages import Message, ToolSchema, canonical, parse
+from wherry.errors import ConfigurationError
+from wherry.messages import ToolSchema, canonical
 from wherry.models import Model, ModelProfile, ModelReply
-from wherry.sandbox import Conditions, Execution, Sandbox, Session, get_sandbox, importable, rebuild
-from wherry.sandbox.values import MAX_BYTES, Encoded, ValueTooLargeError, describe, restore
-from wherry.tools import Tool, as_json, as_text
+from wherry.sandbox import Rebuilt, Sandbox, Session, get_sandbox, importable, rebuild
+from wherry.tools import Tool, as_json
 
-_MISSING = re.compile(r"^ModuleNotFoundError: No module named '(?P<name>[A-Za-z_]\w*)", re.MULTILINE)
+if TYPE_CHECKING:
+    from wherry.agents.loop import Turn
+    from wherry.agents.run import Order, Run
 
 
 class CodeAgent(Agent):
@@ -88,6 +73,11 @@ class CodeAgent(Agent):
         return self._tier
 
     def check_order(self, order: Order) -> None:
+        # Not at the top: with them comes most of what a run needs, and a program that makes agents may never run one.
+        from wherry.agents.handing import encoded
+        from wherry.agents.toolbox import own_names
+        from wherry.sandbox.values import MAX_BYTES, ValueTooLargeError
+
         taken = {*self.tools, *self.managed_agents, *own_names(self.instructions)} & order.inputs.keys()
         if taken:
             raise ConfigurationError(
@@ -121,98 +111,14 @@ class CodeAgent(Agent):
         return ()
 
     async def act(self, run: Run, reply: ModelReply) -> Turn:
-        try:
-            code = code_of(reply.text)
-        except UnreadableReplyError as problem:
-            cut = " (It was cut off: it reached the most tokens a reply may have.)"
-            return Turn([Message("user", f"{problem}{cut if reply.finish_reason == 'length' else ''}")])
-        if run.hooks is not None:
-            try:
-                code = await run.hooks.before_code(code)
-            except Refuse as refusal:
-                return Turn([Message("user", _refused(run, code, refusal.message))])
-        known = None if run.resumed is None else run.resumed.code
-        if known is not None and known.finished is not None and known.code == code:
-            return self._recorded(run, code, known.finished)
-        execution, seen = await self._execute(run, code)
-        if run.pending or run.fatal is not None:
-            return Turn()
-        if run.hooks is not None:
-            await run.hooks.after_code(code, execution)
-        message = [Message("user", seen)]
-        if self._answers(run, execution):
-            return Turn(message, answered=True, answer=taken_out(run, execution.value))
-        return Turn(message)
+        from wherry.agents.snippets import act  # as above
 
-    def _recorded(self, run: Run, code: str, finished: Mapping[str, Any]) -> Turn:
-        """What came of a snippet that was run before the run was interrupted."""
-        seen, notes = text_again(run, {"preview": "", **finished["seen"]}), [*finished.get("notes", ())]
-        if "answer" not in finished and finished["ok"]:
-            notes += _reminders(run, code)
-        run.last_code = code
-        message = [Message("user", _told(seen, notes, untrusted="untrusted" in finished))]
-        if "answer" not in finished:
-            return Turn(message)
-        answer = restore(finished["answer"]) if finished["answer"] is not None else None
-        if "answer_ref" in finished:
-            answer = restore(parse(run.store.artifacts.read(finished["answer_ref"])))
-        return Turn(message, answered=True, answer=answer)
+        return await act(self, run, reply)
 
-    def _answers(self, run: Run, execution: Execution) -> bool:
-        by_value = self._answers_by_value(run.profile) and execution.ok and execution.value is not None
-        return execution.final or by_value
-
-    def _answers_by_value(self, profile: ModelProfile) -> bool:
-        # A manager's last value is what a specialist said: a finding, seldom the answer.
-        return profile.last_value_answers and not self.managed_agents
-
-    async def _execute(self, run: Run, code: str) -> tuple[Execution, str]:
-        """Run a snippet; what became of it, and what the model sees of it."""
-        from wherry.sandbox.snippet import new_seed
-
-        known = None if run.resumed is None else run.resumed.code
-        if known is not None and known.code == code:
-            # It was interrupted: it does again what it did, and goes on from there.
-            conditions = Conditions(known.seed, known.clock, partial=known.clock is not None)
-        else:
-            seed = new_seed()
-            conditions = Conditions(seed)
-            run.journal.record(EventType.CODE_STARTED, step=run.step, code=code, seed=seed)
-            await run.journal.commit()
-        names, notes = [*run.toolbox.tools], list[str]()
-        if run.ran_code:
-            run.ran_code = False
-            notes += await self._rebuild(run, names)
-        session = run.sandbox
-        if session is None or not session.alive:
-            session = await self._open(run, names)
-
-        async def call(name: str, args: list[Any], kwargs: dict[str, Any]) -> Encoded:
-            try:
-                return await _call_from_code(run, name, args, kwargs)
-            finally:
-                if run.fatal is not None or run.pending:
-                    session.interrupt()
-
-        failpoint("snippet.committed")
-        execution = await session.run(code, call_tool=call, tools=names, conditions=conditions)
-        failpoint("snippet.ran")
-        kept = await keep_files(run, session)
-        interrupted = run.fatal is not None or bool(run.pending)
-        notes += kept.told()
-        _record(run, execution, kept, notes, interrupted=interrupted, answers=self._answers(run, execution))
-        if interrupted:
-            return execution, ""
-        _warn_of_missing(run, execution)
-        if not session.alive and not execution.final and run.fatal is None:
-            notes.append(await self._restore(run, names))
-        if execution.ok and not execution.final:
-            notes += _reminders(run, code)
-        run.last_code = code
-        return execution, _told(_observation(execution), notes, untrusted=run.taint.entered)
-
-    async def _open(self, run: Run, names: Sequence[str]) -> Session:
+    async def open_session(self, run: Run, names: Sequence[str]) -> Session:
         """A fresh session in place of the one that the run had, if it had one."""
+        from wherry.agents.handing import encoded
+
         if run.sandbox is not None:
             await run.sandbox.close()
             run.sandbox = None
@@ -220,161 +126,12 @@ class CodeAgent(Agent):
         run.sandbox = await self.sandbox.open(tools=names, variables=variables, files=run.order.files)
         return run.sandbox
 
-    async def _rebuild(self, run: Run, names: Sequence[str]) -> list[str]:
-        """In a run that goes on: a session, brought to where the one of the process before was. Notes for the model."""
-        try:
-            recorded = recorded_code(run.store, run.journal.run_id).finished
-            session = await self._open(run, names)
-            rebuilt = await rebuild(session, recorded, tools=names, bind=partial(call_arguments, run))
-            await session.collect_files()  # they are known already
-        except SandboxError as error:
-            if run.sandbox is not None:
-                await run.sandbox.close()
-            run.warn(f"the variables of the snippets before are lost: {error.message}")
-            return [prompts.started_anew(error.message)]
-        return [prompts.rebuilt(rebuilt.snippets, rebuilt.left_out)] if rebuilt.left_out else []
+    async def rebuild_session(self, run: Run, names: Sequence[str]) -> tuple[Rebuilt, int]:
+        """A fresh session, brought to where the recorded snippets left the one before; and how many those are."""
+        from wherry.agents.recorded_code import call_arguments, recorded_code
 
-    async def _restore(self, run: Run, names: Sequence[str]) -> str:
-        """After a snippet that ended its session: a new one, brought to where the old one was before that snippet."""
-        await run.journal.commit()
-        try:
-            recorded = recorded_code(run.store, run.journal.run_id).finished
-            session = await self._open(run, names)
-            rebuilt = await rebuild(session, recorded, tools=names, bind=partial(call_arguments, run))
-            await session.collect_files()  # they are known already
-        except SandboxError as error:
-            if run.sandbox is not None:
-                await run.sandbox.close()
-            run.warn(f"the sandbox was ended by a snippet, and its variables are lost: {error.message}")
-            return prompts.started_anew(error.message)
-        missing = [number for number in rebuilt.left_out if number < len(recorded)]
-        run.warn(f"the sandbox was ended by a snippet; a new one was made, and {rebuilt.snippets} snippets run again")
-        return prompts.rebuilt(rebuilt.snippets, missing)
-
-
-async def _call_from_code(run: Run, name: str, args: list[Any], kwargs: dict[str, Any]) -> Encoded:
-    """A call made by a snippet. An error that the snippet may catch is raised as ToolError."""
-    arguments, problem = bound(run, name, as_lists(args), as_lists(kwargs))
-    call = run.next_call(name, arguments)
-    if problem is not None:
-        refuse(run, name, call, arguments, problem)
-        raise ToolError(problem)
-    announce(run, name, call, arguments)
-    await run.journal.commit()
-    outcome = await perform(run, name, call, arguments, keep_value=True)
-    if outcome.handed is None:
-        raise ToolError(outcome.error)
-    return outcome.handed.value
-
-
-def _warn_of_missing(run: Run, execution: Execution) -> None:
-    """The model is told what there is; only the user can add to it."""
-    found = _MISSING.search(execution.error) if execution.kind == "exception" else None
-    if found is None or found["name"] in sys.stdlib_module_names:
-        return
-    message = f"a snippet tried to import {found['name']!r}, which is not in the sandbox"
-    if message not in run.warnings:
-        run.warn(message, f"authorized_imports=[{found['name']!r}] makes it importable")
-
-
-def _record(
-    run: Run,
-    execution: Execution,
-    kept: KeptFiles,
-    notes: Sequence[str],
-    *,
-    interrupted: bool,
-    answers: bool,
-) -> None:
-    """Record a snippet's end, and what a run that is interrupted now needs to go on without running it again."""
-    payload: dict[str, Any] = {}
-    if interrupted:
-        payload["interrupted"] = True
-    else:
-        payload["seen"] = kept_text(run, Message("user", _observation(execution)), most=0)
-        if notes:
-            payload["notes"] = [*notes]
-        if run.taint.entered:
-            payload["untrusted"] = list(run.taint.sources)
-        if answers:
-            payload |= _answer(run, taken_out(run, execution.value))
-    if execution.conditions is not None and (execution.conditions.clock or interrupted):
-        payload["clock"] = execution.conditions.clock
-    if kept.files:
-        payload["files"] = [asdict(file) for file in kept.files]
-    run.journal.record(
-        EventType.CODE_FINISHED,
-        step=run.step,
-        ok=execution.ok,
-        kind=execution.kind,
-        stdout=execution.stdout[:PREVIEW_CHARS],
-        stderr=execution.stderr[:PREVIEW_CHARS],
-        value=_shown(execution.value)[:PREVIEW_CHARS] if execution.has_value else None,
-        error=execution.error[:PREVIEW_CHARS],
-        seconds=round(execution.seconds, 6),
-        tier=execution.tier,
-        refused=list(execution.refused),
-        final=execution.final,
-        **payload,
-    )
-
-
-def _refused(run: Run, code: str, why: str) -> str:
-    """Record code that a hook refused, and what the model sees of it. It has an end and no start: it never ran."""
-    run.journal.record(
-        EventType.CODE_FINISHED,
-        step=run.step,
-        ok=False,
-        kind="hook",
-        code=code[:PREVIEW_CHARS],
-        stdout="",
-        stderr="",
-        value=None,
-        error=why[:PREVIEW_CHARS],
-        seconds=0.0,
-        tier=run.agent.tier,
-        refused=[],
-        final=False,
-    )
-    return f"Error:\nThe code was not run: {why}"
-
-
-def _shown(value: object) -> str:
-    return describe(value) or as_text(value)
-
-
-def _reminders(run: Run, code: str) -> list[str]:
-    if run.step == run.order.max_steps - 1:
-        return [prompts.ONE_STEP_LEFT]
-    return [prompts.SAME_AGAIN] if code == run.last_code else []
-
-
-def _answer(run: Run, answer: object) -> dict[str, Any]:
-    """A final answer, for an event's payload."""
-    tree = encoded(answer).tree
-    data = canonical(tree)
-    if len(data) <= INLINE_BYTES:
-        return {"answer": tree}
-    kept = keep(run, data, media_type="application/json")
-    return {} if kept is None else {"answer": None, "answer_ref": kept.ref}
-
-
-def _told(seen: str, notes: Sequence[str], *, untrusted: bool) -> str:
-    """What the model sees. A snippet gets untrusted values as they are: once there are any, all it prints may be."""
-    if seen and untrusted:
-        return Untrusted(seen, source="code", after="\n".join(notes))
-    return "\n".join([seen or ("" if notes else prompts.NOTHING_PRINTED), *notes]).lstrip("\n")
-
-
-def _observation(execution: Execution) -> str:
-    """What a snippet gave; an empty text if that is nothing."""
-    parts: list[str] = []
-    if execution.stdout:
-        parts.append(f"Output:\n{execution.stdout.rstrip()}")
-    if execution.stderr:
-        parts.append(f"Standard error:\n{execution.stderr.rstrip()}")
-    if execution.ok and execution.has_value and execution.value is not None:
-        parts.append(f"Value: {_shown(execution.value)}")
-    if not execution.ok:
-        parts.append(f"Error:\n{execution.error}")
-    return "\n".join(parts)
+        recorded = recorded_code(run.store, run.journal.run_id).finished
+        session = await self.open_session(run, names)
+        rebuilt = await rebuild(session, recorded, tools=names, bind=partial(call_arguments, run))
+        await session.collect_files()  # they are known already
+        return rebuilt, len(recorded)
