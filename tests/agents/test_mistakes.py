@@ -59,6 +59,20 @@ def test_a_tool_that_raises_an_exit_tells_the_model(store: Store, kind: type[Bas
     assert agent.run("go").output == "done"
 
 
+class NoExceptionError(BaseException):
+    """As the failures of pytest."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, NoExceptionError])
+def test_a_model_that_raises_an_exit_ends_its_own_run_only(store: Store, kind: type[BaseException]) -> None:
+    def leave(request: ModelRequest) -> str:
+        raise kind("bye")
+
+    with pytest.raises(kind, match="bye"):
+        ToolCallingAgent((), FunctionModel(leave), store=store).run("go")
+    assert ToolCallingAgent((), ScriptedModel(["done"]), store=store).run("go").output == "done"
+
+
 def test_a_tool_that_cancels_itself_tells_the_model(store: Store) -> None:
     @tool
     async def cancelled() -> str:

@@ -30,10 +30,13 @@ def call(function: Callable[[], Awaitable[T]]) -> T:
     ended = threading.Event()
 
     async def whole() -> tuple[T | None, BaseException | None]:
-        # Handed over as a value: a SystemExit or KeyboardInterrupt of a user's code would end the loop of all runs.
+        # Handed over as a value: a SystemExit or KeyboardInterrupt of a user's code, or a failure that is no Exception,
+        # as pytest's and GeneratorExit, would end the loop of all runs.
         try:
             return await function(), None
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - raised again below
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again below
             return None, error
         finally:
             ended.set()
