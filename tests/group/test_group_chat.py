@@ -519,6 +519,8 @@ def test_a_cost_is_kept(store: Store) -> None:
         lambda: MaxTokens(-1),
         lambda: MaxCost("free"),
         lambda: Mention(" "),
+        lambda: Mention("DONE", by=""),
+        lambda: Said(3),  # pyright: ignore[reportArgumentType]
         lambda: Timeout(float("nan")),
         lambda: GroupChat([agent("ann")], stop="DONE"),  # pyright: ignore[reportArgumentType]
         lambda: GroupChat([agent("ann")], stop=MaxRounds),  # pyright: ignore[reportArgumentType]
@@ -576,8 +578,17 @@ def test_one_that_raises_is_noted_and_the_chat_goes_on(store: Store) -> None:
     assert result.status is RunStatus.COMPLETED
     talk = said(group, result.run_id)
     assert [author for author, _ in talk] == ["user", "ann", "chat", "ann", "chat"]
-    assert "bo could not speak: ModelError: no credit" in talk[2][1]
+    assert talk[2][1] == "[bo could not speak: no credit]"
     assert len(result.warnings) == 2
+
+
+def test_what_raises_in_a_users_model_is_noted_by_its_own_name(store: Store) -> None:
+    def broken(request: ModelRequest) -> str:
+        raise LookupError("no such tide")
+
+    group = GroupChat([agent("bo", model=FunctionModel(broken)), agent("ann")], speaker="round_robin", store=store)
+    result = group.run("go", max_steps=1)
+    assert said(group, result.run_id)[1] == ("chat", "[bo could not speak: the model raised LookupError: no such tide]")
 
 
 def test_one_that_raises_may_end_it(store: Store) -> None:

@@ -132,6 +132,8 @@ class Mention(Stop):
     def __post_init__(self) -> None:
         if not isinstance(cast("object", self.text), str) or not self.text.strip():
             raise ConfigurationError(f"Mention({self.text!r}) looks for no text", hint='as in Mention("DONE")')
+        if self.by is not None:
+            _a_name("Mention", self.by)
 
     async def met(self, chat: Chat) -> str | None:
         word = re.compile(rf"(?<!\w){re.escape(self.text)}(?!\w)")
@@ -148,6 +150,9 @@ class Said(Stop):
     """When this participant has said something."""
 
     by: str
+
+    def __post_init__(self) -> None:
+        _a_name("Said", self.by)
 
     async def met(self, chat: Chat) -> str | None:
         return f"{self.by} has spoken" if any(said.author == self.by for said in chat.newest) else None
@@ -209,6 +214,11 @@ def named(stop: Stop) -> set[str]:
         return named(stop.one) | named(stop.other)
     by = getattr(stop, "by", None)
     return {by} if isinstance(by, str) else set()
+
+
+def _a_name(what: str, by: object) -> None:
+    if not isinstance(by, str) or not by.strip():
+        raise ConfigurationError(f"{what} is asked about {by!r}", hint=f'give a participant\'s name: by="editor"')
 
 
 def _at_least(what: str, number: object, least: int) -> None:

@@ -60,8 +60,8 @@ async def turn(run: Run, group: GroupChat, seat: Seat, call: str, *, over: bool 
     except Exception as error:
         if group.on_error == "raise":
             raise
-        said = error.message if isinstance(error, WherryError) else str(error)
-        return Spoken(name, note=_could_not(name, f"{type(error).__name__}: {said}"), error=error)
+        why = error.message if isinstance(error, WherryError) else f"{type(error).__name__}: {error}"
+        return Spoken(name, note=_could_not(name, why), error=error)
     if result.status is RunStatus.WAITING:
         return Spoken(name, waiting=True)
     text = "" if result.output is None else unsigned(as_text(result.output), name).strip()
