@@ -30,16 +30,14 @@ _NEVER: tuple[Network, ...] = tuple(
         "192.88.99.0/24",
         "198.18.0.0/15",
         "240.0.0.0/4",
-        "::/96",  # IPv4-compatible, given up in 2006
-        "64:ff9b:1::/48",  # translation into private IPv4 networks
-        "100::/64",
+        # Public IPv6 addresses are in 2000::/3 alone. Outside of it are IPv4 addresses in older clothes (::/96,
+        # ::ffff:0:0:0/96), translation into private IPv4 networks (64:ff9b:1::/48), AWS's metadata (fd00:ec2::254).
+        "::/3",
+        "4000::/2",
+        "8000::/1",
         "2001::/32",  # Teredo: an IPv4 address inside, and one of a server
         "2001:db8::/32",
-        "5f00::/16",
-        "fc00::/7",  # AWS's metadata at fd00:ec2::254
-        "fe80::/10",
-        "fec0::/10",
-        "ff00::/8",
+        "3fff::/20",
     )
 )
 _NAT64 = ip_network("64:ff9b::/96")
