@@ -578,7 +578,7 @@ def test_one_that_raises_is_noted_and_the_chat_goes_on(store: Store) -> None:
     assert result.status is RunStatus.COMPLETED
     talk = said(group, result.run_id)
     assert [author for author, _ in talk] == ["user", "ann", "chat", "ann", "chat"]
-    assert talk[2][1] == "[bo could not speak: no credit]"
+    assert talk[2][1].startswith("[bo could not speak: no credit")
     assert len(result.warnings) == 2
 
 

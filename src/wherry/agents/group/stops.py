@@ -218,7 +218,7 @@ def named(stop: Stop) -> set[str]:
 
 def _a_name(what: str, by: object) -> None:
     if not isinstance(by, str) or not by.strip():
-        raise ConfigurationError(f"{what} is asked about {by!r}", hint=f'give a participant\'s name: by="editor"')
+        raise ConfigurationError(f"{what} is asked about {by!r}", hint='give a participant\'s name: by="editor"')
 
 
 def _at_least(what: str, number: object, least: int) -> None:
