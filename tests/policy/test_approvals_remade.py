@@ -49,6 +49,10 @@ class Bank:
 
         return tool(pay, side_effects=True)
 
+    def plain(self, amount: float, to: str = "plain") -> str:
+        self.paid.append((amount, to))
+        return "paid"
+
     def agent(self, store: Store, policy: Policy) -> ToolCallingAgent:
         model = ScriptedModel([ModelReply(tool_calls=[ToolCall("c", "pay", {"amount": 900})]), FINAL])
         return ToolCallingAgent([self.tool], model, store=store, policy=policy)
@@ -114,6 +118,57 @@ async def test_nor_with_other_arguments_that_are_denied(store: Store) -> None:
     result = await agent.aresume(run_id, approvals={unknown.id: Decision(True, arguments={"amount": 5000})})
     assert result.status is RunStatus.COMPLETED
     assert bank.paid == [(900, "ann")]
+
+
+async def changed_bank(store: Store, policy: Policy) -> tuple[Bank, ToolCallingAgent, str]:
+    """A payment that nobody knows the end of, and an agent whose tool is another one now."""
+    bank = Bank(cancels=1)
+    run_id = await bank.interrupted(bank.agent(store, policy))
+    other = tool(bank.plain, name="pay", description="Pay at once.", side_effects=True)
+    return bank, ToolCallingAgent([other], ScriptedModel([FINAL]), store=store, policy=policy), run_id
+
+
+async def test_what_is_made_again_by_a_tool_that_changed_is_asked_for_by_that_too(store: Store) -> None:
+    bank, agent, run_id = await changed_bank(store, Policy(new_tools="approve"))
+    unknown = (await agent.aresume(run_id)).pending[0]
+    assert unknown.kind == "unknown"
+    less = Decision(True, arguments={"amount": 90})
+    changed = (await agent.aresume(run_id, approvals={unknown.id: less})).pending[0]
+    assert (changed.kind, changed.arguments, bank.paid) == ("changed_tool", {"amount": 90}, [(900, "ann")])
+    assert [one.id for one in (await agent.aresume(run_id)).pending] == [changed.id]
+    result = await agent.aresume(run_id, approvals={changed.id: True})
+    assert result.status is RunStatus.COMPLETED
+    assert bank.paid == [(900, "ann"), (90, "plain")]
+    verify(store, run_id)
+
+
+@pytest.mark.parametrize("new_tools", ["approve", "deny"])
+async def test_nor_is_it_made_again_where_the_changed_tool_is_denied(store: Store, new_tools: Any) -> None:
+    bank, agent, run_id = await changed_bank(store, Policy(new_tools=new_tools))
+    waits = await agent.aresume(run_id)
+    waits = await agent.aresume(run_id, approvals={waits.pending[0].id: True})
+    if new_tools == "approve":
+        no = Decision(False, reason="not that one")
+        waits = await agent.aresume(run_id, approvals={waits.pending[0].id: no})
+    assert waits.status is RunStatus.COMPLETED
+    assert bank.paid == [(900, "ann")]
+    assert isinstance(agent.model, ScriptedModel)
+    said = agent.model.requests[-1].messages[-1].content
+    assert "nobody knows whether the call took effect, and it is not made again: the tool `pay` is another" in said
+
+
+async def test_a_question_about_a_changed_tool_that_falls_away_approves_nothing(store: Store) -> None:
+    policy = Policy(new_tools="approve")
+    _, agent, run_id = await changed_bank(store, policy)
+    waits = await agent.aresume(run_id)
+    waits = await agent.aresume(run_id, approvals={waits.pending[0].id: True})
+    assert waits.pending[0].kind == "changed_tool"
+    agent.policy = Policy()
+    assert (await agent.aresume(run_id)).status is RunStatus.COMPLETED
+    assert store.approvals.find(pending=True) == []
+    model = ScriptedModel([ModelReply(tool_calls=[ToolCall("c", "pay", {"amount": 1})]), FINAL])
+    later = await ToolCallingAgent(list(agent.tools.values()), model, store=store, policy=policy).arun("pay")
+    assert [one.kind for one in later.pending] == ["changed_tool"]
 
 
 async def test_a_result_settles_what_is_denied_now(store: Store) -> None:

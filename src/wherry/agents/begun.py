@@ -16,15 +16,19 @@ Given = Mapping[str, Any]  # Any: JSON, or what a snippet gave
 
 def begun_with(run: Run, call: str, arguments: Given) -> Given:
     """What a call was made with when the process ended: a person may have approved it with other arguments."""
-    given = arguments
+    given = again = arguments
     for event in run.past:
         payload = event.payload
-        if event.type is not EventType.APPROVAL_DECIDED or not payload["approved"]:
+        if (payload.get("call"), payload.get("step")) != (call, run.step):
             continue
-        if (payload["call"], payload["step"]) != (call, run.step) or payload["kind"] == "changed_tool":
-            continue
-        # Who lets it be made again without a word about arguments means those that it was made with.
-        given = payload.get("arguments", given if payload["kind"] == "unknown" else arguments)
+        if event.type is EventType.TOOL_CALLED:
+            given = again
+        elif event.type is EventType.APPROVAL_DECIDED and payload["approved"]:
+            if payload["kind"] == "approval":
+                given = again = payload.get("arguments", arguments)
+            elif payload["kind"] == "unknown":
+                # Who lets it be made again without a word about arguments means those that it was made with.
+                again = payload.get("arguments", given)
     return given
 
 

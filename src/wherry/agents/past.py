@@ -34,6 +34,8 @@ class PastCall:
     """How often it was begun."""
     waiting: bool = False
     """Whether it was never made: it waited for a person's word, or a limit stood before it."""
+    in_doubt: bool = False
+    """Whether a person was asked what became of it: then no other question says that it was never made."""
 
     def same(self, name: str, arguments: Any) -> bool:  # Any: JSON
         """Whether it is a call of that name with those arguments, as they are written down."""
@@ -272,12 +274,16 @@ class _Reader:
 
     def _waits(self, payload: Payload) -> None:
         call = self._past.calls.get(payload.get("call", ""))
-        if call is not None and payload.get("kind") != "unknown":
+        if call is None:
+            return
+        if payload.get("kind") == "unknown":
+            call.in_doubt = True
+        elif not call.in_doubt:
             call.waiting = True
 
     def _decided(self, payload: Payload) -> None:
         call = self._past.calls.get(payload.get("call", ""))
-        if call is not None and payload.get("kind") != "unknown":
+        if call is not None and not call.in_doubt:
             call.waiting = not payload.get("approved")  # else it may have been made
 
     def _code_started(self, payload: Payload) -> None:

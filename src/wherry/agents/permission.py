@@ -19,7 +19,17 @@ from wherry.agents.toolbox import READERS
 from wherry.errors import ToolArgumentError
 from wherry.journal import EventType
 from wherry.messages import canonical
-from wherry.policy.approvals import ID_DIGITS, UNSET, Approval, Decision, Kind, ask, call_digest, decide, find_approval
+from wherry.policy.approvals import (
+    ID_DIGITS,
+    UNSET,
+    Approval,
+    Decision,
+    Kind,
+    ask,
+    call_digest,
+    close,
+    find_approval,
+)
 from wherry.policy.rules import holds
 from wherry.policy.versions import (
     MOST_DIFF,
@@ -122,7 +132,9 @@ async def decide_unknown(run: Run, tool: Tool, name: str, call: str, arguments: 
     person does.
     """
     wanted = _Call(run, tool, name, call, arguments)
-    if not tool.side_effects or tool.idempotent or _was_only_asked(wanted):
+    known = run.past_call(call)
+    in_doubt = known is not None and known.in_doubt
+    if not tool.side_effects or tool.idempotent or (not in_doubt and _was_only_asked(wanted)):
         return await permit(run, tool, name, call, arguments)
     begun = begun_with(run, call, arguments)
     wanted = replace(wanted, arguments=begun)
@@ -137,7 +149,6 @@ async def decide_unknown(run: Run, tool: Tool, name: str, call: str, arguments: 
         why = f"the process ended while the call was under way, and its checker cannot tell what became of it: {answer}"
     else:
         why = "the process ended while the call was under way, and nobody knows whether it took effect"
-    known = run.past_call(call)
     found = _asked(wanted, "unknown", why, times=1 if known is None else known.times)
     if isinstance(found, Permit):
         return found
@@ -151,7 +162,12 @@ async def decide_unknown(run: Run, tool: Tool, name: str, call: str, arguments: 
             refusal = _denied(wanted, tool.checked(again))
         except ToolArgumentError as error:
             refusal = f"it was approved with other arguments: {error.message}"
+        new = None if refusal else _new_tool(replace(wanted, arguments=again))
+        if new is not None and new.refusal is None:
+            return new
+        refusal = refusal if new is None else new.refusal
         if not refusal:
+            await _close(wanted)
             return Permit(again)
     said = f": {refusal}" if refusal else ""
     return Permit(again, refusal=f"nobody knows whether the call took effect, and it is not made again{said}")
@@ -292,7 +308,7 @@ def _supersede(wanted: _Call, asked: Approval) -> None:
         row = run.store.approvals.get(payload["id"])
         if row is not None and row.decision is None and payload["kind"] == asked.kind:
             said = Decision(False, reason=f"the call is another one now: {asked.id}", by="wherry")
-            decide(run.store, row.id, said)
+            close(run.store, row.id, said)
 
 
 def _record_question(run: Run, approval: Approval) -> None:
@@ -328,7 +344,7 @@ def _recorded(run: Run, type: EventType, id: str) -> bool:
 async def _close(wanted: _Call) -> None:
     """Before a call that was asked for is made: have it on record, durably, that it waits no more."""
     run, known = wanted.run, wanted.run.past_call(wanted.call)
-    if known is None or not known.waiting:
+    if known is None or not (known.waiting or known.in_doubt):
         return
     answered = {event.payload["id"] for event in run.past if event.type is EventType.APPROVAL_DECIDED}
     for event in run.past:
@@ -341,7 +357,7 @@ async def _close(wanted: _Call) -> None:
         if approval.decision is None:
             # It was approved under another question, or nobody asks for it any more.
             decision = Decision(True, reason="needs no answer any more", by="policy")
-            approval = decide(run.store, approval.id, decision)
+            close(run.store, approval.id, decision)
             _record_answer(run, approval, decision)
     await run.journal.commit()
 

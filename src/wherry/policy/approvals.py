@@ -200,6 +200,11 @@ def decide(store: Store, id: str, decision: Decision | bool, *, by: str = "") ->
     return _read(cast("ApprovalRow", store.approvals.get(approval.id)))
 
 
+def close(store: Store, id: str, decision: Decision) -> None:
+    """Answer a question that nobody needs to answer any more. It stands for no person's word: it approves no tool."""
+    store.approvals.decide(id, canonical(decision.to_json()), time.time())
+
+
 def decide_all(store: Store, run_id: str, decisions: Mapping[str, Decision | bool]) -> None:
     """Answer questions of a tree of runs: all of them, or none if one cannot be answered so.
 
