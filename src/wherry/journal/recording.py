@@ -150,6 +150,8 @@ class RunJournal:
         self._run: RunRow | None = None
         if after is not None:
             self._run, (self._seq, self._hash) = after[0], (after[1].seq, after[1].hash)
+        self._sent = self._hash
+        """Of the newest record that was sent: what the next batch follows."""
         self._run_changed = False
         self._last: Future[None] | None = None
         self._failure: StoreError | None = None
@@ -240,7 +242,8 @@ class RunJournal:
             if not (self._events or self._messages or self._run_changed):
                 return
             run = self._run if self._run_changed else None
-            batch = Batch(tuple(self._events), tuple(self._messages), run, tuple(self._anchors))
+            batch = Batch(tuple(self._events), tuple(self._messages), run, tuple(self._anchors), after=self._sent)
+            self._sent = self._hash
             self._events.clear()
             self._messages.clear()
             self._anchors.clear()

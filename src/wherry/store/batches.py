@@ -43,8 +43,8 @@ class BatchWriter:
 
     def __init__(self, lock: Callable[[Connection, str], None]) -> None:
         self._lock = lock
-        self._heads: dict[str, tuple[int, int]] = {}
-        """Run -> its journal's number and its last sequence number; only the thread that writes looks here."""
+        self._heads: dict[str, tuple[int, int, bytes | None]] = {}
+        """Run -> its journal's number, its last sequence number and hash; only the thread that writes looks here."""
 
     def forget_heads(self) -> None:
         """A transaction was rolled back, or its end is not known."""
@@ -81,7 +81,7 @@ class BatchWriter:
             if len(self._heads) >= HEADS:
                 self._heads.clear()
             last = batch.events[-1]
-            self._heads[last.run_id] = number, last.seq
+            self._heads[last.run_id] = number, last.seq, last.hash
             failpoint("batch.events")
         if batch.run is not None:
             connection.execute(_UPSERT_RUN, _row(batch.run))
@@ -105,13 +105,16 @@ class BatchWriter:
             if row is None:
                 connection.execute("INSERT INTO journals (run_id) VALUES (?) ON CONFLICT DO NOTHING", (first.run_id,))
                 row = connection.execute(_HEAD, (first.run_id,)).fetchone()
-            known = row[0], (row[1] or 0) & 0xFFFFFFFF
-        number, head = known
-        if first.seq != head + 1:
-            if again and _stored(connection, number, batch.events[-1]):
-                return None
-            raise overtaken(first.run_id, first.seq, f"the store's last one is {head}")
-        return number
+            number, newest = row
+            known = number, (newest or 0) & 0xFFFFFFFF, b"" if newest is None else _hash(connection, newest)
+        number, head, hash_ = known
+        follows = first.seq == head + 1
+        if follows and (not head or batch.after in (None, hash_)):
+            return number
+        if again and _stored(connection, number, batch.events[-1]):
+            return None
+        why = "the record before it is another process's" if follows else f"the store's last one is {head}"
+        raise overtaken(first.run_id, first.seq, why)
 
 
 def add_anchors(connection: Connection, bodies: tuple[bytes, ...], lock: Callable[[Connection, str], None]) -> None:
@@ -134,8 +137,12 @@ def overtaken(run_id: str, seq: int, why: str) -> StoreConflict:
 
 def _stored(connection: Connection, number: int, event: EventRow) -> bool:
     """Whether this very record is there: its hash binds all before it."""
-    row = connection.execute("SELECT hash FROM events WHERE id = ?", (number << 32 | event.seq,)).fetchone()
-    return row is not None and row[0] == event.hash
+    return _hash(connection, number << 32 | event.seq) == event.hash
+
+
+def _hash(connection: Connection, id: int) -> bytes | None:
+    row = connection.execute("SELECT hash FROM events WHERE id = ?", (id,)).fetchone()
+    return None if row is None else bytes(row[0])
 
 
 def _row(run: RunRow) -> tuple[object, ...]:

@@ -99,6 +99,16 @@ def _order(store: Store, name: str) -> None:
     hold(isinstance(failed.exception(), StoreError), "a batch with a gap fails with StoreError")
     store.append(Batch((_event(name, 3),))).result()
     hold([row.seq for row in store.events(name)] == [1, 2, 3], "what follows is taken after a failure")
+    last = _event(name, 3).hash
+    for _ in range(2):  # the second time, the store has nothing in memory of the run's end
+        failed = store.append(Batch((_event(name, 4),), after=bytes(32)))
+        hold(
+            isinstance(failed.exception(), StoreConflict),
+            "one that follows another record is a StoreConflict",
+        )
+    store.append(Batch((_event(name, 4),), after=last)).result()
+    store.append(Batch((_event(name, 5),), after=_event(name, 4).hash)).result()
+    hold([row.seq for row in store.events(name)] == [1, 2, 3, 4, 5], "one that follows the last record is taken")
 
 
 def _threads(store: Store, name: str) -> None:

@@ -60,6 +60,10 @@ class Batch:
     run: RunRow | None = None
     anchors: tuple[bytes, ...] = ()
     """What is to be noted in the chain of all runs, in order; see `AnchorRow`."""
+    after: bytes | None = None
+    """The hash of the record before the first of `events`. Where the store's last record of the run has another one,
+    another process wrote it, and nothing is written: a number alone would let what was sent before a failure was known
+    follow the other's. None: not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
