@@ -105,8 +105,7 @@ class Layers:
         """The KV cache of all slots."""
         bits = CACHE_BITS[setting.cache_type] * (self.key_size + self.value_size)
         cells = setting.context
-        short = cells if self.window is None else min(cells, self.window + setting.batch)
-        short = -(-short // _PADDED) * _PADDED if short < cells else cells
+        short = cells if self.window is None else min(cells, -(-(self.window + setting.batch) // _PADDED) * _PADDED)
         total = 0.0
         for number, heads in enumerate(self.kv_heads):
             kept = short if number < len(self.windowed) and self.windowed[number] else cells
