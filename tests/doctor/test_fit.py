@@ -130,7 +130,7 @@ def test_layers_that_keep_nothing_and_layers_with_a_window_take_less(tmp_path: P
     window=st.one_of(st.none(), st.integers(1, 10_000)),
     heads=st.lists(st.integers(0, 16), min_size=1, max_size=20),
 )
-@example(context=842, slots=2, cache_type="q5_1", window=292, heads=[16])  # padded, the window would be over the context
+@example(context=842, slots=2, cache_type="q5_1", window=292, heads=[16])  # padded, the window passes the context
 def test_more_never_takes_less(context: int, slots: int, cache_type: str, window: int | None, heads: list[int]) -> None:
     layers = Layers(heads, 64, 64, window, [True] * len(heads) if window else ())
     whole = Layers(heads, 64, 64)
