@@ -72,6 +72,13 @@ class Turns:
         """Something came before the task, even if nothing of it is left."""
         self._goes_on = True
 
+    def amend(self, turn: Group, entries: list[Entry]) -> None:
+        """Let a turn of the run hold other messages; without any it is taken out."""
+        turn.entries = entries
+        if not entries:
+            self.recent = deque(one for one in self.recent if one is not turn)
+        self.rewrite()
+
     def rewrite(self) -> None:
         """Make the flat list anew, after something other than its end has changed."""
         self.rewrites += 1

@@ -204,6 +204,43 @@ class ContextWindow:
                 self._told.append(self._newest)
         return message
 
+    @property
+    def newest_turn(self) -> Group | None:
+        """The turn that what is appended next belongs to, unless it begins one."""
+        return self._turns.recent[-1] if self._turns.recent else None
+
+    @property
+    def turns(self) -> tuple[Group, ...]:
+        """The run's own turns that are not folded yet."""
+        return tuple(self._turns.recent)
+
+    def amend(self, turn: Group, messages: Sequence[Message]) -> None:
+        """Let one of `turns` say something else; without messages it is taken out.
+
+        The next request does not begin with the one before. What was said first stays in the journal.
+
+        Args:
+            turn: Which.
+            messages: What it holds from now on. Those that it held already stay as they are, and so does the content of
+                those; results follow their calls.
+        """
+        held = {id(entry.message): entry for entry in turn.entries}
+        contents = {id(entry.message.content) for entry in turn.entries}
+        new: list[Entry] = []
+        for message in messages:
+            if id(message) in held:
+                new.append(held.pop(id(message)))
+            elif id(message.content) in contents and not message.images:  # it came through the door before
+                new.append(self._entry(message, self.counter.message(message)))
+            else:
+                new.append(self._entry(*self._door.admit(sized(message), self._cap())))
+        kept = {id(entry) for entry in turn.entries} - {id(entry) for entry in held.values()}
+        self._ledger.drop(held.values())
+        for entry in new:
+            if id(entry) not in kept:
+                self._ledger.add(entry)
+        self._turns.amend(turn, new)
+
     def _finish(self, groups: deque[Group]) -> None:
         """No request may hold a call without a result."""
         for message in unfinished(groups[-1] if groups else None):

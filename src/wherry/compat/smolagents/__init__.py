@@ -10,7 +10,7 @@ run wherry's own agents: one loop, one bounded context, one sandbox, one journal
   Tools run in the program, results cross as data: an object that is no data arrives in a snippet as text.
 * Nothing leaks: variables live as long as a run. `reset=False` goes on with the conversation, not with the variables.
 * Requests are bounded. Large observations, inputs and answers are set aside and read in pieces; old steps are folded
-  into a summary. `agent.memory` is what happened, to read: a step that is changed there is not changed for the model.
+  into a summary. Steps that are changed, dropped or put in in `agent.memory` are so for the model too, unless folded.
 * The system prompt is wherry's: short, with the rules of the sandbox. `prompt_templates["system_prompt"]` may add to it
   (`{{ rules }}` stands for it) or replace it. Code is read between backticks and between `<code>` and `</code>`.
 * Models are asked again when that helps, by the kind of failure; what is left is an `AgentGenerationError`.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, cast  # Any: users' own classes
 
+from wherry.compat.smolagents.agent_types import png_of
 from wherry.compat.smolagents.messages import ChatMessage, chat_to_reply, to_chat
+from wherry.messages import Image
 from wherry.models import Model, ModelDelta, ModelProfile, ModelReply, ModelRequest
 from wherry.tools.threads import run_in_thread
 
@@ -18,10 +20,11 @@ STOPS = ["Observation:", "Calling tools:"]
 class Asking:
     """What a request of an agent's brings besides wherry's own."""
 
-    def __init__(self, tools: Mapping[str, object], images: list[Any]) -> None:
+    def __init__(self, tools: Mapping[str, object], images: Sequence[object]) -> None:
         self.tools = tools
         """The agent's, by name."""
-        self.images = images
+        self.pictures = {Image(data=png_of(image)): image for image in images}
+        """The task's, by what stands for them in messages."""
         self.answer: object = None
         """What the model said last, as it came."""
         self.kept: dict[str, object] = {}
@@ -72,7 +75,6 @@ class UserModel:
 
     async def complete(self, request: ModelRequest) -> ModelReply:
         about = asking.get()
-        images = [] if about is None else about.images
         known: Mapping[str, object] = {} if about is None else about.tools
         options: dict[str, Any] = {"stop_sequences": list(STOPS)}
         if request.tools:
@@ -83,7 +85,9 @@ class UserModel:
             options["response_format"] = request.response_format
         options.update(request.settings)
         ask: Callable[..., object] = getattr(self.inner, "generate", None) or self.inner
-        said = await run_in_thread(partial(ask, to_chat(request.messages, images), **options), timeout=None)
+        said = await run_in_thread(
+            partial(ask, to_chat(request.messages, {} if about is None else about.pictures), **options), timeout=None
+        )
         if request.tools and isinstance(said, ChatMessage) and not said.tool_calls:
             said = self._parsed(said)
         if about is not None:

@@ -78,6 +78,17 @@ def _is_image(value: object) -> bool:
     return "PIL.Image.Image" in kinds
 
 
+def picture_of(data: bytes) -> object:
+    """A picture of its bytes, for a program: a `PIL.Image.Image`, or the bytes where PIL is not installed."""
+    import io
+
+    try:
+        from PIL import Image
+    except ImportError:
+        return data
+    return Image.open(io.BytesIO(data))
+
+
 def png_of(image: object) -> bytes:
     """A picture's bytes as PNG.
 

@@ -157,6 +157,7 @@ class Core:
             token = current.set(recording)
         recording.last_value_answers = run.profile.last_value_answers
         recording.run_id = face.run_id = run.journal.run_id
+        recording.edits.window = run.window
         self.sync()
         asked = asking.set(recording.asking)
         try:

@@ -203,8 +203,8 @@ class FinalAnswerStep(MemoryStep):
 class AgentMemory:
     """The steps of an agent's conversation.
 
-    To read, to print, to count. A request to the model is made from wherry's own bounded window, so a step that is
-    changed or taken out here is not changed for the model.
+    To read, to print, to count, and to edit: what is changed, taken out or put in here is so in the next request too.
+    Only what was folded into the summary of wherry's bounded window is said there already.
     """
 
     def __init__(self, system_prompt: str) -> None:

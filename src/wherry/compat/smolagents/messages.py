@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any, cast
 
+from wherry.compat.smolagents.agent_types import picture_of
 from wherry.compat.smolagents.monitoring import TokenUsage
-from wherry.messages import Message, ToolCall, Usage
+from wherry.messages import Image, Message, ToolCall, Usage
 from wherry.models import ModelReply
 
 
@@ -152,24 +153,23 @@ def text_of(content: object) -> str:
     return "" if content is None else str(content)
 
 
-def to_chat(messages: Sequence[Message], images: Sequence[object] = ()) -> list[ChatMessage]:
+def to_chat(messages: Sequence[Message], pictures: Mapping[Image, object]) -> list[ChatMessage]:
     """wherry's messages as a user's own model gets them.
 
     Args:
         messages: of a request.
-        images: shown with the first user's message.
+        pictures: those of the messages, as the program gave them; others are made of their bytes.
     """
     out: list[ChatMessage] = []
-    waiting = list(images)
     for message in messages:
         if message.role == "tool":
             out.append(_said(MessageRole.TOOL_RESPONSE, f"Observation:\n{message.content}"))
             continue
         if message.content or not message.tool_calls:
             said = _said(MessageRole(message.role), message.content)
-            if message.role == "user" and waiting and isinstance(said.content, list):
-                said.content += [{"type": "image", "image": image} for image in waiting]
-                waiting = []
+            if message.images and isinstance(said.content, list):
+                shown = (pictures.get(image) or picture_of(image.data) for image in message.images)
+                said.content += [{"type": "image", "image": image} for image in shown]
             out.append(said)
         if message.tool_calls:
             calls = [wire_call(call.name, dict(call.arguments), call.id) for call in message.tool_calls]

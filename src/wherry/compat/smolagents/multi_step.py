@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast  # Any: answers, tools and models are of any kind
 
 from wherry.compat.smolagents import templates
+from wherry.compat.smolagents.amending import Left
 from wherry.compat.smolagents.core import as_called
 from wherry.compat.smolagents.default_tools import TOOL_MAPPING, FinalAnswerTool
 from wherry.compat.smolagents.memory import (
@@ -117,7 +118,9 @@ class MultiStepAgent(NotKept):
         """Of the last run, as it stands in the journal."""
         self.interrupt_switch = False
         self._options = options
-        self.session = _new_session()
+        self.session = new_session()
+        self.left = Left()
+        """What the session has of the memory."""
         self.managed_agents: dict[str, Any] = {}
         for managed in managed_agents or ():
             if not (getattr(managed, "name", None) and getattr(managed, "description", None)):
@@ -178,7 +181,7 @@ class MultiStepAgent(NotKept):
         if reset:
             self.memory.reset()
             self.monitor.reset()
-            self.session = _new_session()
+            self.session, self.left = new_session(), Left()
         steps = steps_of(self, task, images or (), additional_args, max_steps, deltas=stream and self.stream_outputs)
         if stream:
             return steps
@@ -264,9 +267,11 @@ class MultiStepAgent(NotKept):
         self.memory.steps.append(TaskStep(task, list(images) or None))
         about = f"{type(self.model).__name__} - {getattr(self.model, 'model_id', None) or ''}"
         self.logger.log_task(task.strip(), about, title=self.name, level=LogLevel.INFO)
-        return Recording(
+        recording = Recording(
             self, self.core, images=images, caller=caller, managed=managed, response_format=self.response_format
         )
+        recording.edits.begin(self.memory.steps)
+        return recording
 
     def report(self, output: Any) -> str:
         """What a manager is told of an answer."""
@@ -347,5 +352,5 @@ class MultiStepAgent(NotKept):
             )
 
 
-def _new_session() -> str:
+def new_session() -> str:
     return f"smolagents-{uuid.uuid4().hex}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import time
+import uuid
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast  # Any: answers and values are of any kind
@@ -13,6 +14,7 @@ from wherry.agents.run import Order
 from wherry.agents.runner import execute
 from wherry.agents.streaming import streaming
 from wherry.compat.smolagents.agent_types import AgentAudio, AgentImage, handle_agent_output_types
+from wherry.compat.smolagents.amending import Left, state_of
 from wherry.compat.smolagents.errors import (
     AgentError,
     AgentExecutionError,
@@ -25,7 +27,8 @@ from wherry.compat.smolagents.outputs import RunResult
 from wherry.compat.smolagents.recording import InterruptedRun, Recording, current
 from wherry.compat.smolagents.streaming import Caller
 from wherry.compat.smolagents.text import truncate_content
-from wherry.errors import ContextBudgetError, LimitReached, ModelError, SandboxError
+from wherry.errors import ContextBudgetError, HookError, LimitReached, ModelError, SandboxError
+from wherry.messages import canonical
 
 if TYPE_CHECKING:
     from wherry.compat.smolagents.multi_step import MultiStepAgent
@@ -54,8 +57,11 @@ def steps_of(
     options: dict[str, Any] = {"inputs": _inputs(face), "session": face.session}
     if max_steps:
         options["max_steps"] = max_steps
+    if not face.left.is_of(face.memory.steps):
+        options["session"] = face.session = _session_of(face)
     order = core.order(task, options)
     recording = face.begin(told, images=images, caller=caller)
+    face.left = Left()
 
     def stop() -> None:
         face.interrupt()
@@ -80,14 +86,28 @@ async def _play(face: MultiStepAgent, order: Order, recording: Recording, deltas
         raise AgentGenerationError(f"Error in generating model output:\n{error}") from error
     except SandboxError as error:
         raise AgentExecutionError(str(error)) from error
+    except HookError as error:
+        if error.hook.startswith("Recorder.") and error.__cause__ is not None:
+            raise error.__cause__ from None  # a callback's own, as it raised it
+        raise
     finally:
         current.reset(token)
+    if result.status in (RunStatus.COMPLETED, RunStatus.MAX_STEPS, RunStatus.LIMIT):
+        face.left = recording.edits.left(face.memory.steps)
     if result.status not in (RunStatus.COMPLETED, RunStatus.MAX_STEPS):
         raise AgentError(f"The run ended: {result.status}. {result.reason}".rstrip())
     output = handle_agent_output_types(result.output)
     step = FinalAnswerStep(output.to_raw() if isinstance(output, AgentImage | AgentAudio) else output)
     await recording.closed(step)
     cast("Caller", recording.caller).emit(step)
+
+
+def _session_of(face: MultiStepAgent) -> str:
+    """A session that has behind it what the memory says: steps were put in, or changed since the last run."""
+    session = f"smolagents-{uuid.uuid4().hex}"
+    state = state_of(face.memory.steps)
+    face.core.store.save_session(session, canonical(state), expected=0)
+    return session
 
 
 def _inputs(face: MultiStepAgent) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any  # Any: answers are of any kind
 from wherry.agents.acting import Outcome
 from wherry.agents.loop import Turn
 from wherry.compat.smolagents.adapter import Asking
-from wherry.compat.smolagents.agent_types import png_of
+from wherry.compat.smolagents.amending import Edits
 from wherry.compat.smolagents.errors import (
     AgentError,
     AgentExecutionError,
@@ -30,9 +30,9 @@ from wherry.compat.smolagents.outputs import ActionOutput, ToolOutput
 from wherry.compat.smolagents.streaming import Caller
 from wherry.compat.smolagents.text import truncate_content
 from wherry.compat.smolagents.tools import Tool, validate_tool_arguments
+from wherry.context.untrusted import Untrusted
 from wherry.errors import WherryError
 from wherry.journal import Event, EventType
-from wherry.messages import Image
 from wherry.messages import ToolCall as Call
 from wherry.models import ModelReply, ModelRequest
 from wherry.sandbox import Execution
@@ -66,11 +66,12 @@ class Recording:
         self.caller = caller
         """Who hears of the steps; None where one of wherry's own agents asks."""
         self.run_id = ""
-        self.asking = Asking({**face.tools, **face.managed_agents}, list(images))
+        self.asking = Asking({**face.tools, **face.managed_agents}, images)
+        self.edits = Edits()
         self.exhausted = False
         """Whether the steps have run out, and what is asked for is the last word."""
         self.refused = False
-        self._images = [Image(data=png_of(image)) for image in images]
+        self._images = list(self.asking.pictures)
         self._format = response_format
         self._asked_at: float | None = None
         self._request: ModelRequest | None = None
@@ -84,6 +85,8 @@ class Recording:
         self._ran: tuple[str, Execution] | None = None
         self._plan: PlanningStep | None = None
         self._step: ActionStep | None = None
+        self._source = ""
+        """The tool from outside that gave what was observed last."""
 
     def named(self) -> Mapping[str, Any]:
         """What the names in arguments and answers may stand for."""
@@ -97,10 +100,15 @@ class Recording:
             await self._planned(plan)
         if self.face.interrupt_switch:
             raise InterruptedRun("Agent interrupted.")
+        if await self.edits.apply(self.face.memory.steps) and (window := self.edits.window) is not None:
+            system, most = request.messages[0], request.max_output
+            fitted = await window.request(system=system, tools=request.tools, max_output=most)
+            request = replace(request, messages=fitted.messages)
+        request = self._changed(request)
         self._asked_at, self._request, self._reply = time.time(), request, None
-        return self._changed(request)
+        return request
 
-    def _changed(self, request: ModelRequest) -> ModelRequest | None:
+    def _changed(self, request: ModelRequest) -> ModelRequest:
         changed = request
         if self._format is not None:
             changed = replace(changed, response_format=self._format)
@@ -108,10 +116,10 @@ class Recording:
             messages = list(request.messages)
             for number, message in enumerate(messages):
                 if message.role == "user":
-                    messages[number] = replace(message, images=self._images)
+                    messages[number] = replace(message, images=[*self._images, *message.images])
                     break
             changed = replace(changed, messages=messages)
-        return None if changed is request else changed
+        return changed
 
     def after_model(self, request: ModelRequest, reply: ModelReply) -> None:
         self._request, self._reply = request, reply
@@ -140,6 +148,7 @@ class Recording:
             self._plan = PlanningStep(
                 self._input(), message, str(message.content or ""), self._timing(), message.token_usage
             )
+            self.edits.note(self._plan)
         elif event.type is EventType.LIMIT_REACHED and event.payload["limit"] == "max_steps":
             self.exhausted = True
         elif event.type is EventType.MODEL_DELTA and self.caller is not None and not self.managed:
@@ -150,6 +159,8 @@ class Recording:
     async def acted(self, number: int, turn: Turn, calls: Sequence[Call]) -> None:
         """After the acts of a step; an answer is still to be accepted."""
         step = self._step = self._begun(number)
+        sources = (message.content.source for message in turn.messages if isinstance(message.content, Untrusted))
+        self._source = next(sources, "")
         if self._ran is not None:
             self._code(step, *self._ran)
         elif calls:
@@ -215,8 +226,8 @@ class Recording:
         return Timing(self._asked_at or time.time(), time.time())
 
     def _input(self) -> Lazily:
-        request, images = self._request, self.asking.images
-        return Lazily(lambda: [] if request is None else to_chat(request.messages, images))
+        request, pictures = self._request, self.asking.pictures
+        return Lazily(lambda: [] if request is None else to_chat(request.messages, pictures))
 
     def _said(self) -> ChatMessage:
         if isinstance(self.asking.answer, ChatMessage):
@@ -282,6 +293,8 @@ class Recording:
     async def _end(self, step: ActionStep) -> None:
         self._step, self._asked_at = None, None
         step.timing.end_time = time.time()
+        if self._reply is not None:
+            self.edits.note(step, self._source)
         if self.caller is not None and not self.managed:
             for call in step.tool_calls or ():
                 self.caller.emit(call)
@@ -296,15 +309,19 @@ class Recording:
         try:
             await self._told(partial(self._show, step))
         finally:
-            self.face.memory.steps.append(step)
+            self._kept(step)
             self.face.step_number = step.step_number + 1
         await self._hand_over(step)
 
     async def _planned(self, plan: PlanningStep) -> None:
         self.face.logger.log_markdown(plan.plan, "Plan", level=LogLevel.INFO)
         await self._told(partial(self.face.finalize_step, plan))
-        self.face.memory.steps.append(plan)
+        self._kept(plan)
         await self._hand_over(plan)
+
+    def _kept(self, step: MemoryStep) -> None:
+        self.face.memory.steps.append(step)
+        self.edits.noted(step)
 
     def _show(self, step: ActionStep) -> None:
         """Print a step, and call what wants to know of it."""
