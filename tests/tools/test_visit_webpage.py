@@ -26,6 +26,7 @@ from wherry.errors import ConfigurationError, MissingExtra, ToolError
 from wherry.tools import Egress, ToolContext, use_context
 from wherry.tools.builtin import VisitWebpage
 from wherry.tools.fetching_addresses import AllowedPrivate, check_host, checked, refusal
+from wherry.tools.fetching_unpacked import Unpacked
 
 pytestmark = pytest.mark.anyio
 
@@ -231,10 +232,61 @@ class TestHowMuch:
         with serving({"/": answer}) as site, pytest.raises(ToolError, match="not asked for"):
             await visit(site.url())
 
-    async def test_a_damaged_pack(self) -> None:
-        answer = Answer(b"no gzip", headers={"Content-Encoding": "gzip"})
+    @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"some text")[:-8] + bytes(8)])
+    async def test_a_damaged_pack(self, body: bytes) -> None:
+        answer = Answer(body, headers={"Content-Encoding": "gzip"}, media_type="text/plain")
         with serving({"/": answer}) as site, pytest.raises(ToolError, match="unpacked"):
             await visit(site.url())
+
+    async def test_two_packs_in_one_header_and_in_two(self) -> None:
+        body = gzip.compress(gzip.compress(b"hello"))
+        for headers in ({"Content-Encoding": "gzip, gzip"}, {"Content-Encoding": "gzip", "content-encoding": "gzip"}):
+            answer = Answer(body, headers=headers)
+            with serving({"/": answer}) as site, pytest.raises(ToolError, match="'gzip, gzip', which was not asked"):
+                await visit(site.url(), robots=False)
+
+    @given(
+        st.lists(st.binary(max_size=400), min_size=1, max_size=4),
+        st.sampled_from(["", "gzip", "deflate", "bare"]),
+        st.integers(1, 700),
+        st.integers(1, 50),
+    )
+    def test_what_is_unpacked_is_what_was_packed(self, parts: list[bytes], how: str, most: int, size: int) -> None:
+        data = b"".join(parts)
+        bare = zlib.compressobj(wbits=-15)
+        packed = {
+            "": data,
+            "gzip": b"".join(map(gzip.compress, parts)),  # several in a row are one
+            "deflate": zlib.compress(data),
+            "bare": bare.compress(data) + bare.flush(),
+        }[how]
+        found = Unpacked("deflate" if how == "bare" else how, most)
+        for start in range(0, len(packed), size):
+            if not found.take(packed[start : start + size]):
+                break
+        assert found.all() == data[:most]
+        assert bool(found.cut) == (len(data) > most)
+
+    @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+    async def test_a_pack_that_ends_too_early_is_told(self, encoding: str) -> None:
+        words = b" ".join(str(number).encode() for number in range(20_000))
+        packed = gzip.compress(words) if encoding == "gzip" else zlib.compress(words)
+        for body, said in (
+            (packed[: len(packed) // 2], "[cut: the page ends in the middle of what was packed]"),
+            (packed + b"\0" * 40, "19999"),
+        ):
+            answer = Answer(body, headers={"Content-Encoding": encoding}, media_type="text/plain")
+            with serving({"/": answer}) as site:
+                text = await visit(site.url())
+            assert "\n\n0 1 2 3 " in text
+            assert text.endswith(said)
+
+    async def test_a_redirect_with_letters_of_no_address(self) -> None:
+        pages: Pages = {"/caf%C3%A9%20au%20lait": Answer(page("<p>found</p>"))}
+        where = "/caf\xe9 au lait ".encode().decode("latin-1")
+        pages["/"] = Answer(status=302, headers={"Location": where})
+        with serving(pages) as site:
+            assert "found" in await visit(site.url(), robots=False)
 
     async def test_redirects(self) -> None:
         def onward(handler: BaseHTTPRequestHandler) -> Answer:
@@ -398,6 +450,14 @@ class TestText:
             ("text/html", b"<p>caf\xe9</p>"),
             ("text/plain; charset=nonsense", "caf\xe9".encode()),
             ("text/plain; charset=rot13", "caf\xe9".encode()),
+            ("text/plain; charset=idna", "caf\xe9".encode()),
+            ("text/plain; charset=cp037", "caf\xe9".encode()),
+            ("text/html; charset=unicode-1-1-utf-7", "+ADw-script+AD4-<p>caf\xe9</p>".encode()),
+            ("text/html; charset=U7", "+ADw-script+AD4-<p>caf\xe9</p>".encode()),
+            ("text/html; charset=Unicode-Escape", "\\x3cscript\\x3e<p>caf\xe9</p>".encode()),
+            ("text/html; charset=utf-16", "<p>caf\xe9</p>".encode("utf-16-le")),
+            ("text/html", "<meta charset=utf-16><p>caf\xe9</p>".encode()),
+            ("text/html; charset=x-sjis", "<p>\u8239 caf\u0439</p>".encode("shift_jis")),
             ("text/html; charset=utf-7", b"<p>caf\xc3\xa9 +ADw-script+AD4-</p>"),
             (None, b"<html><p>caf\xc3\xa9</p>"),
         ],

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 from wherry.errors import ConfigurationError, MissingExtra, ToolError
 from wherry.tools.egress import Egress, check_egress
 from wherry.tools.fetching_addresses import AllowedPrivate, check_host, check_port, checked
+from wherry.tools.fetching_unpacked import Unpacked
 from wherry.tools.values import brief
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Fetched:
     headers: Mapping[str, str]
     """By lower-case name; the last of each."""
     data: bytes
-    cut: bool = False
-    """Whether there was more than was taken."""
+    cut: str = ""
+    """Why this is not all of it, in a few words; empty if it is."""
 
     @property
     def media_type(self) -> str:
@@ -151,11 +151,14 @@ async def fetch(url: str, rules: FetchRules) -> Fetched:
             pool,
             pool.stream("GET", url, headers=headers) as response,
         ):
-            named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            named = _by_name(response.headers)
             if response.status in _REDIRECTS:
                 return Fetched(url, response.status, named, b"")
-            data, cut = await _body(response, named.get("content-encoding", ""), rules.max_bytes)
-            return Fetched(url, response.status, named, data, cut)
+            data = Unpacked(named.get("content-encoding", ""), rules.max_bytes)
+            async for piece in _pieces(response):
+                if not data.take(piece):
+                    break
+            return Fetched(url, response.status, named, data.all(), data.cut)
     except TimeoutError:
         if clock.expired():
             raise ToolError(f"{brief(url, 200)} did not come within {rules.seconds:g} s") from None
@@ -180,8 +183,10 @@ def next_hop(fetched: Fetched) -> str | None:
     where = fetched.headers.get("location")
     if not where:
         raise ToolError(f"{brief(fetched.url, 200)} redirects to nowhere")
+    # Letters that are none of an address are taken as the bytes that they are, as browsers take them.
+    plain = "".join(chr(byte) if 0x20 < byte < 0x7F else f"%{byte:02X}" for byte in where.strip().encode("latin-1"))
     try:
-        return urljoin(fetched.url, where)
+        return urljoin(fetched.url, plain)
     except ValueError:
         raise ToolError(f"{brief(fetched.url, 200)} redirects to {brief(where, 200)}, which is no address") from None
 
@@ -226,32 +231,12 @@ async def _resolved(host: str, port: int) -> list[str]:
     return [str(one[4][0]) for one in found]
 
 
-async def _body(response: Response, encoding: str, most: int) -> tuple[bytes, bool]:
-    """At most `most` bytes, unpacked, and whether that was all. A small answer that unpacks into gigabytes is cut."""
-    encoding = encoding.strip().lower()
-    if encoding in ("gzip", "x-gzip", "deflate"):
-        unpack = zlib.decompressobj(47 if encoding != "deflate" else 15)
-    elif encoding in ("", "identity"):
-        unpack = None
-    else:
-        raise ToolError(f"the answer is packed as {brief(encoding, 50)}, which was not asked for")
-    parts: list[bytes] = []
-    size = 0
-    async for raw in _pieces(response):
-        piece = raw
-        if unpack is not None:
-            try:
-                piece = unpack.decompress(raw, most - size + 1)
-            except zlib.error:
-                if encoding != "deflate" or parts:
-                    raise ToolError("the answer is damaged: it cannot be unpacked") from None
-                unpack = zlib.decompressobj(-15)  # some servers leave out zlib's header
-                piece = unpack.decompress(raw, most - size + 1)
-        parts.append(piece[: most - size])
-        size += len(parts[-1])
-        if size >= most:
-            return b"".join(parts), True
-    return b"".join(parts), False
+def _by_name(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    named: dict[str, str] = {}
+    for raw, value in headers:
+        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
+        named[name] = f"{named[name]}, {text}" if name == "content-encoding" and name in named else text
+    return named
 
 
 async def _pieces(response: Response) -> AsyncIterator[bytes]:

@@ -101,7 +101,7 @@ class VisitWebpage(Tool):
             raise ToolError(f"{brief(page.url, 200)} could not be read within {READING_SECONDS:g} s") from None
         told = f"{page.url}\n\n{text or '(no text)'}"
         if page.cut:
-            told += f"\n\n[cut: the page is larger than {self.rules.max_bytes:,} bytes]"
+            told += f"\n\n[cut: {page.cut}]"
         if self.keep is not None:
             kept.keep(told, self.keep)
         return told

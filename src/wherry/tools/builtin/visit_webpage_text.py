@@ -23,9 +23,17 @@ _TEXT = re.compile(
 )
 _META = re.compile(rb"""<meta[^>]{0,200}?charset\s{0,8}=\s{0,8}["']?\s{0,8}([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-# As in the Encoding Standard: what calls itself Latin-1 is Windows-1252, and UTF-7 is nothing but a disguise.
-_RENAMED = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "latin1": "cp1252", "us-ascii": "cp1252", "ascii": "cp1252"}
-_REFUSED = frozenset({"utf-7", "utf7", "hz", "iso-2022-cn", "iso-2022-kr", "unicode_escape", "raw_unicode_escape"})
+# As in the Encoding Standard: what calls itself Latin-1 is Windows-1252, and nothing is read in an encoding in which a
+# page could write what its server and every filter before it did not see, as UTF-7, EBCDIC and Python's own escapes.
+_RENAMED = {"iso8859-1": "cp1252", "ascii": "cp1252", "utf-16": "utf-16-le", "shift_jis": "cp932", "gb2312": "gb18030"}
+_CODECS = frozenset(
+    re.findall(
+        r"\S+",
+        "utf-8 utf-16-le utf-16-be cp866 koi8-r koi8-u mac-roman mac-cyrillic cp874 gbk gb18030 big5 big5hkscs euc_jp "
+        "iso2022_jp cp932 euc_kr cp949 tis-620 cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 "
+        + " ".join(f"iso8859-{number}" for number in range(2, 17)),
+    )
+)
 _UNREAD = frozenset(
     {"script", "style", "noscript", "template", "iframe", "object", "embed", "svg", "canvas", "math", "link"}
 )
@@ -73,9 +81,9 @@ def decoded(page: Fetched) -> str:
             return page.data.decode(name, "replace")
     said = re.search(r"charset\s*=\s*[\"']?([\w.:-]{1,40})", page.headers.get("content-type", ""))
     within = _META.search(page.data[:2048])
-    names = [said[1] if said else None, within[1].decode("ascii") if within else None]
-    for name in names:
-        if name is not None and (known := _codec(name)) is not None:
+    for found, by_itself in ((said[1] if said else "", False), (within[1].decode("ascii") if within else "", True)):
+        known = _codec(found)
+        if known is not None and not (by_itself and known.startswith("utf-16")):  # it was read as ASCII just now
             return page.data.decode(known, "replace")
     try:
         return page.data.decode()
@@ -86,16 +94,12 @@ def decoded(page: Fetched) -> str:
 
 
 def _codec(name: str) -> str | None:
-    name = name.lower()
-    name = _RENAMED.get(name, name)
-    if name in _REFUSED:
-        return None
     try:
-        found = codecs.lookup(name)
-        b"x".decode(name)
-    except (LookupError, ValueError):  # no codec, or none for text
+        found = codecs.lookup(name.lower().removeprefix("x-")).name
+    except (LookupError, ValueError):
         return None
-    return found.name
+    found = _RENAMED.get(found, found)
+    return found if found in _CODECS else None
 
 
 def _of_html(text: str, url: str) -> str:
