@@ -153,7 +153,9 @@ class _Question:
             self.tools = self.hooked.tools
         self._let_go()
         self.reservation = await run.account.reserve(fitted.tokens, fitted.max_output, pricing(profile))
-        fitted = self.fitted = replace(fitted, max_output=self.reservation.max_output)
+        if fitted.max_output != self.reservation.max_output:
+            fitted = replace(fitted, max_output=self.reservation.max_output)
+        self.fitted = fitted
         again: dict[str, Any] = {} if self.attempt == 1 else {"attempt": self.attempt}
         if self.tools is not run.schemas:  # said once, and again when they have changed
             schemas = [schema.to_json() for schema in self.tools]
@@ -228,10 +230,11 @@ class _Question:
         calls = sound_calls(reply.tool_calls, run.step)
         if calls != tuple(reply.tool_calls):
             reply = replace(reply, tool_calls=calls)
+        said = reply.message()
         if reply.cached:
             usage = Usage(seconds=seconds)
         else:
-            written = 0 if reply.usage else run.window.counter.message(reply.message())
+            written = 0 if reply.usage else run.window.counter.message(said)
             usage = usage_of(reply, fitted.tokens, written, seconds, self.profile or run.profile)
         cast("Reservation", self.reservation).settle(usage)
         if reply.usage is not None and not reply.cached:
@@ -242,7 +245,6 @@ class _Question:
                 # make the estimate larger.
                 counter = run.window.counter
                 counter.report(int(fitted.tokens / counter.ratio), reply.usage.input_tokens)
-        said = Message("assistant", reply.text, tool_calls=calls)
         more: dict[str, Any] = {"cached": True} if reply.cached else {}
         # A turn of a conversation mostly ends with a reply without calls. What is escaped, or too large, is kept as it
         # was too: that is what is acted on.

@@ -86,6 +86,7 @@ class TokenCounter:
         self._text = text
         self.exact = exact
         """Whether texts are counted with the model's own vocabulary."""
+        self._last: tuple[Message, int] | None = None
         self._ratios: deque[float] = deque(maxlen=_RECENT)
         self.ratio = 1.0
         """The largest recent ratio of reported to counted tokens, never below 1."""
@@ -112,6 +113,12 @@ class TokenCounter:
 
     def message(self, message: Message) -> int:
         """Tokens of a message with all that the chat template puts around it."""
+        last = self._last
+        if last is None or last[0] is not message:  # a reply without usage is counted for that, then taken in
+            last = self._last = message, self._counted(message)
+        return last[1]
+
+    def _counted(self, message: Message) -> int:
         template, count = self._template, self._text
         total = template.message + count(message.content)
         if message.name is not None and (message.role != "tool" or not template.known):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 
 _LETTERS = bytes(range(ord("a"), ord("z") + 1)) + bytes(range(ord("A"), ord("Z") + 1))
 _UPPER = _LETTERS[26:]
@@ -36,6 +37,8 @@ _LETTERS_A_BLANK = 8
 """A text with fewer letters to a blank than this is made of words."""
 _CAPITALS = 4
 """A text of which a larger part than this are capitals is made of keys and codes."""
+_SHORT = 64
+"""Characters of a text whose estimate is remembered."""
 
 
 def _count(data: bytes, kind: bytes) -> int:
@@ -44,16 +47,25 @@ def _count(data: bytes, kind: bytes) -> int:
 
 def estimate(text: str) -> int:
     """Tokens of `text`, estimated from above. O(bytes), never raises."""
+    return _of_short(text) if len(text) <= _SHORT else _estimated(text)
+
+
+def _estimated(text: str) -> int:
     data = text.encode("utf-8", "surrogatepass")
     size = len(data)
     letters, blanks = _count(data, _LETTERS), _count(data, _BLANKS)
     words = letters <= blanks * _LETTERS_A_BLANK and _count(data, _UPPER) * _CAPITALS <= letters
     letter = _WORD_LETTER if words else _RUN_LETTER
     total = size - letters * (1 - letter) - blanks * (1 - _BLANK)
-    total += len(_BLANK_BEFORE_DIGIT.findall(data)) * (1 - _BLANK)  # a blank before a digit is a token of its own
-    total += len(_LINE_OF_LETTERS.findall(data)) * (1 - _BLANK)  # and so is the end of a line of one long word
+    if blanks:
+        total += len(_BLANK_BEFORE_DIGIT.findall(data)) * (1 - _BLANK)  # a blank before a digit is a token of its own
+        total += len(_LINE_OF_LETTERS.findall(data)) * (1 - _BLANK)  # and so is the end of a line of one long word
     if not text.isascii():
         leads = data.translate(None, _ASCII + _CONTINUATION)
         total -= _count(leads, _COMMON_TWO) * 2 * 0.2 + _count(leads, _CJK) * 3 * 0.2 + _count(leads, _HANGUL) * 3 * 0.1
         total += len(_RARE_HAN.findall(text)) * 3 * 0.2 + len(_RARE_EA.findall(text)) * 3 * 0.1
     return math.ceil(total)
+
+
+# The names of tools and the ids of calls are counted again at every step, in the reply and in the result.
+_of_short = lru_cache(maxsize=1024)(_estimated)
