@@ -234,7 +234,7 @@ class Diary:
         if day.journal is None:
             return None
         first = next((m for m in messages if m.get("role") == "user"), None)
-        opening = key_of([system, messages[0], first])
+        opening = key_of([system, messages[0] if messages else None, first])
         found = day.open.pop(opening, None)
         if found is None:
             task = _text(first)

@@ -13,7 +13,7 @@ from typing import cast
 from wherry.errors import ConfigurationError, ContextBudgetError, LimitReached
 from wherry.guard.proxy.attempt import Answer, Attempt, Work
 from wherry.guard.proxy.bounding import LEAST_OUTPUT, Asked, Ready, make_ready, write
-from wherry.guard.proxy.diary import KeyDay
+from wherry.guard.proxy.diary import Conversation, KeyDay
 from wherry.guard.proxy.formats import Body
 from wherry.guard.proxy.headers import back, onward
 from wherry.guard.proxy.keys import shown_key
@@ -174,29 +174,40 @@ class Exchange:
         except BaseException:
             reservation.release()
             raise
-        diary, conversation, step = self.work.diary, None, 0
-        conversation = diary.conversation(self.day, self.asked.messages, self.asked.system)
-        if conversation is not None:
-            conversation.under_way += 1
-            step = conversation.requested(
-                ready.messages,
-                ready.tools,
-                system=ready.system,
-                style=self.asked.format.style,
-                max_output=ready.output,
-                tokens=ready.tokens,
-                tools=0,
-                window=ready.window,
-                changes=dict(ready.changes),
-                upstream=upstream.url,
-            )
-            diary.touch(conversation.journal)
+        try:
+            conversation, step = self._noted(upstream, ready)
+        except BaseException:  # nothing of a request that fails here may stay set aside
+            place.backend.gate.leave(admitted)
+            reservation.release()
+            raise
         if not self.asked_before:
             self.asked_before = True
             self.work.metrics.observe("own_seconds", time.monotonic() - self.arrived)
         return Attempt(
             self.work, self.day, upstream, place, ready, reservation, conversation, step, time.monotonic(), admitted
         )
+
+    def _noted(self, upstream: Upstream, ready: Ready) -> tuple[Conversation | None, int]:
+        """Where it is written down that this is sent, and its number there."""
+        diary = self.work.diary
+        conversation = diary.conversation(self.day, self.asked.messages, self.asked.system)
+        if conversation is None:
+            return None, 0
+        step = conversation.requested(
+            ready.messages,
+            ready.tools,
+            system=ready.system,
+            style=self.asked.format.style,
+            max_output=ready.output,
+            tokens=ready.tokens,
+            tools=0,
+            window=ready.window,
+            changes=dict(ready.changes),
+            upstream=upstream.url,
+        )
+        conversation.under_way += 1
+        diary.touch(conversation.journal)
+        return conversation, step
 
     async def _sent(self, attempt: Attempt, headers: Mapping[str, str]) -> Answer:
         """The server's answer.
@@ -221,6 +232,9 @@ class Exchange:
                 raise _Failed(failure, Answer(response.status, passed, body))  # noqa: TRY301
             if self.asked.stream and response.content_type == "text/event-stream":
                 first = await first_events(response, settings.first_token_seconds, 65_536)
+                if not first:
+                    lost = Failure(FailureKind.ConnectionLost, detail="the server ended its stream before it began")
+                    raise _Failed(lost)  # noqa: TRY301
                 if (failure := _error_in_stream(self._masked(first))) is not None:
                     raise _Failed(failure)  # noqa: TRY301
                 return Answer(200, passed, first, response=response, attempt=attempt)

@@ -122,8 +122,13 @@ async def _streamed(
             except (ClientError, TimeoutError, OSError) as error:
                 failure = classify(error=error)
                 attempt.fail(failure, "cut")
-                await _broken(request, out, failure, exchange.asked.format.shape)
+                await _broken(request, out, failure, exchange.asked.format.shape, settings.reader_seconds)
                 return out
+        if not copy.ended:
+            failure = Failure(FailureKind.ConnectionLost, detail="the stream ended without its last event")
+            attempt.fail(failure, "cut")
+            await _broken(request, out, failure, exchange.asked.format.shape, settings.reader_seconds)
+            return out
         if sift is not None and (rest := sift.finish()):
             await _before_the_reader_is_gone(request, out.write(rest), settings.reader_seconds)
         attempt.settle(exchange.asked.format.stream(copy.events()), text_bytes=copy.size)
@@ -138,13 +143,14 @@ async def _streamed(
         attempt.fail(Failure(FailureKind.ConnectionLost, detail="the client went away"), "cut")
 
 
-async def _broken(request: BaseRequest, out: StreamResponse, failure: Failure, shape: Shape) -> None:
+async def _broken(request: BaseRequest, out: StreamResponse, failure: Failure, shape: Shape, seconds: float) -> None:
     """Tell the client that its stream ended before its end: by an event, and by ending the connection."""
     refusal = Refusal(502, f"the upstream broke off: {failure.detail or failure.kind}", code="upstream_lost")
     event = b"event: error\n" if shape == "anthropic" else b""
     try:
-        await out.write(b"\n\n" + event + b"data: " + refusal.body(shape) + b"\n\n")
-    except (ConnectionError, RuntimeError):
+        async with asyncio.timeout(seconds):
+            await out.write(b"\n\n" + event + b"data: " + refusal.body(shape) + b"\n\n")
+    except (ConnectionError, RuntimeError, TimeoutError):
         return
     if request.transport is not None:
         request.transport.close()  # no last chunk: whoever does not read events sees that something is missing

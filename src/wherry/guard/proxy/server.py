@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
+from urllib.parse import quote
 
 from wherry.errors import ConfigurationError, MissingExtra, StoreError
 from wherry.guard.proxy.anthropic_format import ANTHROPIC
@@ -201,7 +202,8 @@ class Proxy:
             ) from None
         data = bytes(raw)
         try:
-            body: object = json.loads(data)
+            # As UTF-8: `json` would take UTF-16 as well, and nothing that is added to a body is written so.
+            body: object = json.loads(data.decode())
         except (ValueError, RecursionError) as error:
             raise Refusal(400, f"the request is no JSON: {str(error)[:200]}", code="invalid_json") from None
         if not isinstance(body, dict) or not body:
@@ -249,6 +251,11 @@ class Proxy:
 
     async def _models(self, request: BaseRequest, name: str, client: Client) -> StreamResponse:
         """What the first upstream that answers says of its models."""
+        # What a client writes must not lead out of there: the upstream's key opens more than that.
+        segments = name.split("/")
+        if any(segment in ("", ".", "..") for segment in segments):
+            raise Refusal(404, "there is no model of this name", code="not_found")
+        name = "/".join(quote(segment, safe=":@") for segment in segments)
         for upstream in sorted(self.upstreams, key=lambda one: one.resting):
             headers = onward(request.headers, upstream, own_key=client.own_key, first=self.upstreams[0], shape="openai")
             answer = await upstream.get(name, headers)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 _MOST_KEPT = 16_000_000
 """Bytes of a stream that are read for the books."""
+_LAST = 16
+"""Pieces at the end of a stream that may say that it is over."""
+_LONGEST_EVENT = 65_536
+"""Bytes of an event after which it is passed on before it is whole: it has more than usage in it."""
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 
@@ -32,6 +36,8 @@ class UsageFilter:
         end = 0
         for found in _END.finditer(data):
             end = found.end()
+        if len(data) - end > _LONGEST_EVENT:
+            end = len(data)
         self._rest = data[end:]
         whole = data[:end]
         if b'"usage"' not in whole or _NO_CHOICES.search(whole) is None:
@@ -71,11 +77,14 @@ class Copy:
     @property
     def ended(self) -> bool:
         """Whether the stream said that it is over."""
-        tail = b"".join(self._chunks[-3:])
+        if self.size >= _MOST_KEPT:
+            return True  # its end was not kept
+        tail = b"".join(self._chunks[-_LAST:])
         return any(
             mark in tail
             for mark in (
                 b"[DONE]",
+                b'"error"',
                 b'"message_stop"',
                 b"response.completed",
                 b"response.incomplete",
