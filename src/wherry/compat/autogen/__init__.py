@@ -34,20 +34,29 @@ if TYPE_CHECKING:
     from wherry.compat.autogen.exception_utils import (
         AgentNameConflict,
         AgentNameConflictError,
+        InvalidCarryOverType,
+        InvalidCarryOverTypeError,
         NoEligibleSpeaker,
         NoEligibleSpeakerError,
+        SenderRequired,
+        SenderRequiredError,
         UndefinedNextAgent,
         UndefinedNextAgentError,
     )
     from wherry.compat.autogen.functions import register_function
     from wherry.compat.autogen.group_chat import GroupChat
-    from wherry.compat.autogen.settings import (
-        LLMConfig,
+    from wherry.compat.autogen.model_clients import ModelClient
+    from wherry.compat.autogen.model_lists import (
+        config_list_from_dotenv,
         config_list_from_json,
         config_list_from_models,
+        config_list_gpt4_gpt35,
+        config_list_openai_aoai,
         filter_config,
         get_config_list,
     )
+    from wherry.compat.autogen.settings import LLMConfig
+    from wherry.compat.autogen.state import UpdateSystemMessage
 
 _NAMES = {
     "cache": "Cache",
@@ -56,12 +65,18 @@ _NAMES = {
     "client": "OpenAIWrapper",
     "conversable": "AssistantAgent ConversableAgent UserProxyAgent",
     "exception_utils": (
-        "AgentNameConflict AgentNameConflictError NoEligibleSpeaker NoEligibleSpeakerError UndefinedNextAgent "
-        "UndefinedNextAgentError"
+        "AgentNameConflict AgentNameConflictError InvalidCarryOverType InvalidCarryOverTypeError NoEligibleSpeaker "
+        "NoEligibleSpeakerError SenderRequired SenderRequiredError UndefinedNextAgent UndefinedNextAgentError"
     ),
     "functions": "register_function",
     "group_chat": "GroupChat",
-    "settings": "LLMConfig config_list_from_json config_list_from_models filter_config get_config_list",
+    "model_clients": "ModelClient",
+    "model_lists": (
+        "config_list_from_dotenv config_list_from_json config_list_from_models config_list_gpt4_gpt35 "
+        "config_list_openai_aoai filter_config get_config_list"
+    ),
+    "settings": "LLMConfig",
+    "state": "UpdateSystemMessage",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
@@ -80,16 +95,25 @@ __all__ = [
     "ConversableAgent",
     "GroupChat",
     "GroupChatManager",
+    "InvalidCarryOverType",
+    "InvalidCarryOverTypeError",
     "LLMConfig",
+    "ModelClient",
     "NoEligibleSpeaker",
     "NoEligibleSpeakerError",
     "OpenAIWrapper",
+    "SenderRequired",
+    "SenderRequiredError",
     "UndefinedNextAgent",
     "UndefinedNextAgentError",
+    "UpdateSystemMessage",
     "UserProxyAgent",
     "a_initiate_chats",
+    "config_list_from_dotenv",
     "config_list_from_json",
     "config_list_from_models",
+    "config_list_gpt4_gpt35",
+    "config_list_openai_aoai",
     "filter_config",
     "gather_usage_summary",
     "get_config_list",

@@ -104,6 +104,8 @@ class Answered:
     reply: ModelReply
     usage: Usage
     model: str
+    response: tuple[Any, Any] | None = None
+    """The client of a program's own that answered, and its response as it gave it."""
 
 
 class Asker:

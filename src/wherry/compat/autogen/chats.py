@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast  # Any: users' settings
 from wherry.compat.autogen.calling import awaited, hop, twin
 from wherry.compat.autogen.chat_run import chat_run
 from wherry.compat.autogen.console import silenced
+from wherry.compat.autogen.exception_utils import InvalidCarryOverTypeError, SenderRequiredError
 from wherry.compat.autogen.messages import Dict, content_str
 from wherry.compat.autogen.people import People
 
@@ -147,7 +148,7 @@ class Chats(People):
         elif isinstance(carried, list):
             context = "\n".join(map(_item, cast("list[Any]", carried)))
         else:
-            raise TypeError("Carryover should be a string or a list of strings. Not adding carryover to the message.")
+            raise InvalidCarryOverTypeError
         tail = f"\nContext: \n{context}"
         if isinstance(message, str):
             return message + tail
@@ -221,7 +222,7 @@ def initiate_chats(chat_queue: Sequence[Mapping[str, Any]]) -> list[ChatResult]:
         left_out = chat.pop("finished_chat_indexes_to_exclude_from_carryover", ())
         carried = _carried(chat.get("carryover")) + [r.summary for n, r in enumerate(done) if n not in left_out]
         chat["carryover"] = carried
-        sender: ConversableAgent = chat.pop("sender")
+        sender: ConversableAgent = _sender_of(chat)
         result = hop(sender, "initiate_chat", **chat)
         done.append(result)
     return done
@@ -255,8 +256,14 @@ async def _one(given: Mapping[str, Any], done: Mapping[Any, ChatResult]) -> Chat
     left_out = chat.pop("finished_chat_indexes_to_exclude_from_carryover", ())
     before = [done[one].summary for one in chat.pop("prerequisites", ()) if one not in left_out]
     chat["carryover"] = _carried(chat.get("carryover")) + before
-    sender: ConversableAgent = chat.pop("sender")
+    sender: ConversableAgent = _sender_of(chat)
     return await sender.a_initiate_chat(**chat)
+
+
+def _sender_of(chat: Dict) -> Any:
+    if chat.get("sender") is None:
+        raise SenderRequiredError("a chat of the queue has no sender: who begins it?")
+    return chat.pop("sender")
 
 
 def _carried(carryover: Any) -> list[Any]:

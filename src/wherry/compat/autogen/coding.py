@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast  # Any: settings
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable  # Any: settings
 
 from wherry.agents import portal
 from wherry.compat.autogen.messages import content_str
@@ -42,10 +42,20 @@ class CodeResult:
     code_file: str | None = None
 
 
-def extract_code(text: Any) -> list[tuple[str, str]]:
-    """The blocks of code in a message, as (language, code); `[("unknown", text)]` where there is none."""
-    found = [((language or "").lower() or _guessed(code), code) for language, code in _BLOCK.findall(content_str(text))]
+def extract_code(text: Any, *, guess: bool = True) -> list[tuple[str, str]]:
+    """The blocks of code in a message, as (language, code); `[("unknown", text)]` where there is none.
+
+    Of a block that names no language it is guessed, or else left empty.
+    """
+    found = [
+        ((language or "").lower() or (_guessed(code) if guess else ""), code)
+        for language, code in _BLOCK.findall(content_str(text))
+    ]
     return found or [("unknown", content_str(text))]
+
+
+def block_of(code: str, language: str) -> CodeBlock:
+    return CodeBlock(code, language)
 
 
 def _guessed(code: str) -> str:
@@ -59,6 +69,24 @@ class MarkdownCodeExtractor:
         if not message:
             return []
         return [CodeBlock(code, language) for language, code in extract_code(message) if language != "unknown"]
+
+
+class CodeExtractor(Protocol):
+    """Finds blocks of code in a message."""
+
+    def extract_code_blocks(self, message: Any) -> list[CodeBlock]: ...
+
+
+@runtime_checkable
+class CodeExecutor(Protocol):
+    """What an executor of a program's own has."""
+
+    @property
+    def code_extractor(self) -> CodeExtractor: ...
+
+    def execute_code_blocks(self, code_blocks: list[CodeBlock]) -> CodeResult: ...
+
+    def restart(self) -> None: ...
 
 
 class SandboxExecutor:
@@ -180,6 +208,14 @@ async def _no_tools(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
 
 LocalCommandLineCodeExecutor = SandboxExecutor
 DockerCommandLineCodeExecutor = SandboxExecutor
+
+
+class CodeExecutorFactory:
+    """Makes the executor that a `code_execution_config` means."""
+
+    @staticmethod
+    def create(code_execution_config: Mapping[str, Any]) -> Any:
+        return executor_of(code_execution_config)
 
 
 def executor_of(config: Mapping[str, Any]) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from wherry.compat.autogen.io import IOStream
 
 _silenced: ContextVar[bool] = ContextVar("wherry_autogen_silenced", default=False)
 
@@ -13,8 +14,7 @@ _silenced: ContextVar[bool] = ContextVar("wherry_autogen_silenced", default=Fals
 def say(text: str) -> None:
     """Print, at once, unless this is within a chat that is silent."""
     if not _silenced.get():
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        IOStream.get_default().print(text, flush=True)
 
 
 @contextmanager

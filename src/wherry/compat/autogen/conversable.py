@@ -158,6 +158,16 @@ class ConversableAgent(Chats):
                 said["function_call"] = call["function"]
         return True, self._hooked("safeguard_llm_outputs", said)
 
+    def register_model_client(self, model_client_cls: type[Any], **kwargs: Any) -> None:
+        """Have its model client of the program's own made: `"model_client_cls"` in the `config_list` names the class.
+
+        Raises:
+            ValueError: no entry names it, or there is no model at all.
+        """
+        if self.client is None:
+            raise ValueError(f"{self.name!r} has no llm_config: no entry names {model_client_cls.__name__}")
+        self.client.register_model_client(model_client_cls, **kwargs)
+
     def _system(self) -> list[Dict]:
         return self._oai_system_message if self._oai_system_message[0]["content"] else []
 

@@ -285,9 +285,8 @@ class Core:
             raise AssertionError(f"Either {messages=} or {sender=} must be provided.")
         if messages is None:
             messages = self._oai_messages[sender]
-        for hook in self.hook_lists["update_agent_state"]:
-            hook(self, messages)
-        messages = self._looked_at(messages)
+        self.update_agent_state_before_reply(messages)
+        messages = self.process_all_messages_before_reply(self.process_last_received_message(messages))
         for entry in [*self._reply_func_list]:
             function = entry["reply_func"]
             if function in cast("Any", exclude) or (inspect.iscoroutinefunction(function) and not asynchronous()):
@@ -298,8 +297,14 @@ class Core:
                     return reply
         return self._default_auto_reply
 
-    def _looked_at(self, messages: list[Dict]) -> list[Dict]:
-        """The messages as the hooks want them."""
+    def process_all_messages_before_reply(self, messages: list[Dict]) -> list[Dict]:
+        """The messages as the hooks of that name want them."""
+        for hook in self.hook_lists["process_all_messages_before_reply"]:
+            messages = hook(messages)
+        return messages
+
+    def process_last_received_message(self, messages: list[Dict]) -> list[Dict]:
+        """The messages with the last one as the hooks of that name want it."""
         last = self.hook_lists["process_last_received_message"]
         if last and messages and not {"function_call", "context"} & messages[-1].keys() and "content" in messages[-1]:
             content = messages[-1]["content"]
@@ -308,9 +313,12 @@ class Core:
                 new = hook(new)
             if new != content and content != "exit":
                 messages = [*messages[:-1], {**messages[-1], "content": new}]
-        for hook in self.hook_lists["process_all_messages_before_reply"]:
-            messages = hook(messages)
         return messages
+
+    def update_agent_state_before_reply(self, messages: list[Dict]) -> None:
+        """Have the hooks of `update_agent_state` set it."""
+        for hook in self.hook_lists["update_agent_state"]:
+            hook(self, messages)
 
     def _match_trigger(self, trigger: Any, sender: Any) -> bool:
         if trigger is None:

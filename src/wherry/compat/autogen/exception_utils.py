@@ -3,6 +3,33 @@
 from __future__ import annotations
 
 
+class InvalidCarryOverTypeError(TypeError):
+    """What is carried over is neither a text nor a list of texts."""
+
+    def __init__(
+        self,
+        message: str = "Carryover should be a string or a list of strings. Not adding carryover to the message.",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+InvalidCarryOverType = InvalidCarryOverTypeError
+
+
+class SenderRequiredError(ValueError):
+    """Chats of a queue have nobody who begins them."""
+
+    def __init__(
+        self, message: str = "Sender is required in the chat queue when recipient is not a ConversableAgent."
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+SenderRequired = SenderRequiredError
+
+
 class NoEligibleSpeakerError(Exception):
     """Nobody may speak next."""
 

@@ -16,6 +16,7 @@ from wherry.compat.autogen.exception_utils import (
     NoEligibleSpeakerError,
     UndefinedNextAgentError,
 )
+from wherry.compat.autogen.io import IOStream
 from wherry.compat.autogen.messages import Dict, content_str
 
 _WAYS = ("auto", "manual", "random", "round_robin")
@@ -297,7 +298,11 @@ class GroupChat:
         for number, agent in enumerate(among, 1):
             say(f"{number}: {agent.name}")
         for _ in range(_TRIES):
-            said = input("Enter the number of the next speaker (enter nothing or `q` to use auto selection): ").strip()
+            said = (
+                IOStream.get_default()
+                .input("Enter the number of the next speaker (enter nothing or `q` to use auto selection): ")
+                .strip()
+            )
             if said in ("", "q"):
                 return None
             if said.isdigit() and 0 < int(said) <= len(among):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Literal  # Any: senders are agents of any kind
@@ -10,6 +9,7 @@ from typing import Any, Literal  # Any: senders are agents of any kind
 from wherry.compat.autogen.calling import hop, twin
 from wherry.compat.autogen.console import say
 from wherry.compat.autogen.functions import Functions
+from wherry.compat.autogen.io import IOStream
 from wherry.compat.autogen.messages import Dict
 
 HumanInputMode = Literal["ALWAYS", "NEVER", "TERMINATE"]
@@ -57,8 +57,7 @@ class People(Functions):
 
     def get_human_input(self, prompt: str) -> str:
         """What a person says, at the terminal. Override it to ask them elsewhere."""
-        sys.stdout.flush()
-        reply = self._hooked("safeguard_human_inputs", input(prompt))
+        reply = self._hooked("safeguard_human_inputs", IOStream.get_default().input(prompt))
         self._human_input.append(reply)
         return reply
 

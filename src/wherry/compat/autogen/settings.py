@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast  # Any: parameters of servers
 
 from wherry.compat.autogen.messages import Dict
+from wherry.compat.autogen.model_clients import ModelClients, price_of
+from wherry.compat.autogen.model_lists import config_list_from_json, filter_config
 from wherry.errors import ConfigurationError
 from wherry.models import Fallback, Model, ModelProfile
-from wherry.models.pricing import Price
 
 _OURS = frozenset(
     {
@@ -101,8 +103,38 @@ class LLMConfig(Mapping[str, Any]):
             raise ValueError(f"No config found that satisfies the filter criteria: {filter}")
         return LLMConfig(config_list=kept, **{k: v for k, v in self._data.items() if k != "config_list"})
 
-    def model_dump(self) -> Dict:
-        return dict(self._data)
+    @classmethod
+    def from_json(
+        cls, *, env: str | None = None, path: str | Path | None = None, file_location: str | None = None, **options: Any
+    ) -> LLMConfig:
+        """The models in an environment variable that holds JSON, or in a file.
+
+        Raises:
+            ValueError: neither is named, or both are.
+            FileNotFoundError: there is no such file.
+        """
+        if (env is None) == (path is None):
+            raise ValueError("give env, the name of an environment variable, or path, a file")
+        return cls(config_list=config_list_from_json(env or str(path), file_location), **options)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return self._data.get(key, default)
+
+    def items(self) -> Any:
+        return self._data.items()
+
+    def model_dump(self, *, exclude_none: bool = True) -> Dict:
+        return {key: value for key, value in self._data.items() if value is not None or not exclude_none}
+
+    def model_dump_json(self, *, exclude_none: bool = True) -> str:
+        return json.dumps(self.model_dump(exclude_none=exclude_none))
+
+    def copy(self, deep: bool = False) -> LLMConfig:
+        """The same once more."""
+        return copy.deepcopy(self) if deep else copy.copy(self)
+
+    def deepcopy(self, memo: dict[int, Any] | None = None) -> LLMConfig:
+        return copy.deepcopy(self, memo)
 
 
 def _listed(config_list: Any) -> list[Mapping[str, Any]]:
@@ -148,9 +180,13 @@ def merged(config: Mapping[str, Any]) -> list[Dict]:
     return [{**shared, **one} for one in config["config_list"]]
 
 
-def model_of(config: Mapping[str, Any]) -> Model:
-    """The model; where there are several, the next is asked when one fails."""
-    models = [_shared(one) for one in merged(config)]
+def model_of(config: Mapping[str, Any], clients: ModelClients) -> Model:
+    """The model; where there are several, the next is asked when one fails.
+
+    Raises:
+        RuntimeError: an entry wants a client of the program's own, which is not registered.
+    """
+    models = [clients.model(number) or _shared(one) for number, one in enumerate(merged(config))]
     return models[0] if len(models) == 1 else Fallback(models[0], *models[1:])
 
 
@@ -185,8 +221,8 @@ def _model(config: Dict) -> Model:
             options[key] = config[key]
     if config.get("timeout"):
         options["timeout"] = float(config["timeout"])
-    if (price := config.get("price")) is not None:  # of a thousand tokens, in and out
-        options["price_key"] = Price(input=float(price[0]) * 1_000, output=float(price[1]) * 1_000)
+    if (price := price_of(config)) is not None:
+        options["price_key"] = price
     if kind in _HOSTED and base is None:
         from wherry.models.litellm import LiteLLMModel
 
@@ -213,64 +249,3 @@ def _model(config: Dict) -> Model:
         if value:
             headers[header] = str(value)
     return OpenAIModel(name, base_url=base, api_key=key, headers=headers, **cast("Any", options))
-
-
-# -- lists of models ---------------------------------------------------------------------------------------------------
-
-
-def filter_config(
-    config_list: Iterable[Dict], filter_dict: Mapping[str, Any] | None, exclude: bool = False
-) -> list[Dict]:
-    """The models whose fields have one of the values that are asked for; of `tags`, any."""
-    if not filter_dict:
-        return list(config_list)
-
-    def matches(config: Dict) -> bool:
-        return all(_has(config.get(key), wanted) for key, wanted in filter_dict.items())
-
-    return [config for config in config_list if matches(config) != exclude]
-
-
-def _has(value: Any, wanted: Any) -> bool:
-    allowed: Sequence[Any] = [*wanted] if isinstance(wanted, list | tuple | set) else [wanted]
-    if isinstance(value, list):
-        return any(one in allowed for one in cast("list[Any]", value))
-    return value in allowed
-
-
-def config_list_from_json(
-    env_or_file: str, file_location: str | None = "", filter_dict: Mapping[str, Any] | None = None
-) -> list[Dict]:
-    """The models in an environment variable that holds JSON or a file's name, or in a file.
-
-    Raises:
-        FileNotFoundError: there is neither.
-    """
-    said = os.environ.get(env_or_file)
-    if said is not None and not Path(said).exists():
-        found = json.loads(said)
-    else:
-        path = Path(said) if said is not None else Path(file_location or "") / env_or_file
-        found = json.loads(path.read_text("utf-8"))
-    return filter_config(found, filter_dict)
-
-
-def get_config_list(
-    api_keys: Sequence[str],
-    base_urls: Sequence[str] | None = None,
-    api_type: str | None = None,
-    api_version: str | None = None,
-) -> list[Dict]:
-    """One entry for each key."""
-    out: list[Dict] = []
-    for number, key in enumerate(api_keys):
-        config: Dict = {"api_key": key.strip()}
-        if base_urls is not None:
-            config["base_url"] = base_urls[number]
-        out.append({**config, **{k: v for k, v in (("api_type", api_type), ("api_version", api_version)) if v}})
-    return out
-
-
-def config_list_from_models(model_list: Sequence[str] | None = None, **_: Any) -> list[Dict]:
-    """One entry for each model, of OpenAI's by the key in the environment."""
-    return [{"model": name} for name in model_list or ("gpt-4o", "gpt-4o-mini")]

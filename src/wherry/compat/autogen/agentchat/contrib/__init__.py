@@ -1,0 +1,1 @@
+"""What there is of `autogen.agentchat.contrib`: the capabilities that shorten messages."""
