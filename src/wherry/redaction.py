@@ -20,6 +20,8 @@ from typing import TypeVar, cast
 
 T = TypeVar("T")
 
+MASK = "…".encode()
+"""What stands where a secret was, before its ending if that is shown."""
 SHORTEST = 6
 """A held secret that is shorter is not looked for: it would be found in words."""
 SHORTEST_NAMED = 12

@@ -9,7 +9,8 @@ from typing import Any
 
 from wherry.agents.handing import Handed, hand_in
 from wherry.agents.past import PastCall
-from wherry.agents.permission import Permit, Settled, decide_unknown, hosts, permit
+from wherry.agents.permission import Settled, decide_unknown, hosts, permit, permit_again
+from wherry.agents.questions import Permit
 from wherry.agents.run import Run, SuspendedError
 from wherry.agents.whole_texts import kept_text, text_again
 from wherry.context.untrusted import Untrusted
@@ -165,7 +166,7 @@ async def _permission(run: Run, tool: Tool, name: str, call: str, arguments: Map
         SuspendedError: It waits for a person's word.
     """
     known = run.past_call(call)
-    find = decide_unknown if known is not None and known.state == "unknown" else permit
+    find = decide_unknown if known is not None and known.state == "unknown" else permit_again if run.past else permit
     found = await find(run, tool, name, call, arguments)
     if isinstance(found, Permit) and found.waits is not None:
         run.pending.append(found.waits)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from wherry.journal import EventType
+from wherry.messages import canonical
+from wherry.redaction import MASK
+from wherry.tools import as_json
 
 if TYPE_CHECKING:
     from wherry.agents.run import Run
@@ -30,6 +33,13 @@ def begun_with(run: Run, call: str, arguments: Given) -> Given:
                 # Who lets it be made again without a word about arguments means those that it was made with.
                 again = payload.get("arguments", given)
     return given
+
+
+def masked(run: Run, arguments: Given) -> bool:
+    """Whether arguments have a mask where there was a secret: they come from records that were made without it."""
+    if MASK not in canonical(as_json(dict(arguments))):
+        return False
+    return any(event.payload.get("masked") for event in run.past)
 
 
 def root_of(run: Run) -> str:

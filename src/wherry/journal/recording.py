@@ -146,6 +146,8 @@ class RunJournal:
         self._messages: list[tuple[str, bytes]] = []
         self._anchors: list[bytes] = []
         self._kept: set[str] = set()
+        self._masked: bool | None = False
+        """Whether a secret was taken out that no record says yet; None: one does."""
         self._quotable: tuple[Quotable, ...] = ()
         self._run: RunRow | None = None
         if after is not None:
@@ -161,7 +163,8 @@ class RunJournal:
         """Record that something happened. Subscribers are called before this returns; the store gets it with `send`.
 
         NaN and the infinities are kept as the literals `NaN` and `Infinity`: Python's JSON, not the standard's. Secrets
-        (`wherry.redaction`) are taken out before anybody sees the event.
+        (`wherry.redaction`) are taken out before anybody sees the event; the first from which, or from a message before
+        which, one was taken has `masked`.
 
         Raises:
             TypeError: A value is not JSON; the message names its key.
@@ -171,8 +174,8 @@ class RunJournal:
         except (TypeError, ValueError, RecursionError) as error:
             raise _not_json(type, payload) from error
         body = redact_json(encoded)
-        if body is not encoded:
-            payload = parse(body)
+        if body is not encoded or self._masked:
+            payload, body = self._noted(body)
         summary = digest(body)
         name = type.value
         with self._lock:
@@ -186,6 +189,14 @@ class RunJournal:
         event = Event(self.run_id, self.parent_run_id, self.agent, seq, now, type, payload)
         self._tell(event)
         return event
+
+    def _noted(self, body: bytes) -> tuple[dict[str, Any], bytes]:
+        """A payload from which a secret was taken out, or the first behind such a message: the first one says so."""
+        payload = parse(body)
+        if self._masked is not None:
+            self._masked, payload["masked"] = None, True
+            body = canonical(payload)
+        return payload, body
 
     def tell(self, type: EventType, /, **payload: Any) -> None:  # Any: JSON
         """Tell subscribers of something that is not kept: it has no place in the run's order, and no store gets it."""
@@ -205,8 +216,11 @@ class RunJournal:
 
         What is kept, and what the digest is of, is the message without secrets (`wherry.redaction`).
         """
-        body = redact_json(message.encode())
+        encoded = message.encode()
+        body = redact_json(encoded)
         name = digest(body)
+        if body is not encoded and self._masked is False:
+            self._masked = True
         with self._lock:
             if name not in self._kept:
                 self._kept.add(name)
