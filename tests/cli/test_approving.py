@@ -29,7 +29,18 @@ def _answer(request):
 
 
 def payer():
-    return ToolCallingAgent([pay], FunctionModel(_answer), name="payer")
+    return ToolCallingAgent([pay], FunctionModel(_answer), name="payer", description="Pays.")
+
+
+def _delegate(request):
+    said = [message.content for message in request.messages if message.role == "tool"]
+    if said:
+        return ModelReply(tool_calls=[ToolCall("end", "final_answer", {"answer": said})])
+    return ModelReply(tool_calls=[ToolCall(one, "payer", {"task": f"pay {one}"}) for one in ("x", "y")])
+
+
+def office():
+    return ToolCallingAgent([], FunctionModel(_delegate), name="boss", managed_agents=[payer()])
 
 
 def strict():
@@ -78,6 +89,20 @@ def test_a_run_that_waits_says_what_and_which_command_decides(paying: Command) -
     rest = paying("resume", ann["root_run_id"], "--quiet")
     assert rest.returncode == 0, rest.stderr
     assert json.loads(rest.stdout) == ["paid 50 to ann", "Error: denied by a person: not him"]
+
+
+def test_what_waits_below_a_run_in_the_middle_of_a_tree_is_listed_by_its_id_too(paying: Command) -> None:
+    assert paying("run", "pay", "--agent", "paying.py:office").returncode == 3
+    every = [json.loads(line) for line in paying("approvals", "--json").stdout.splitlines()]
+    root, children = {one["root_run_id"] for one in every}, {one["run_id"] for one in every}
+    assert (len(every), len(root), len(children)) == (4, 1, 2)
+    for child in children:
+        lines = paying("approvals", child[:17], "--json").stdout.splitlines()
+        assert [json.loads(line) for line in lines] == [one for one in every if one["run_id"] == child]
+    paying("deny", next(one["id"] for one in every if one["run_id"] == max(children)))
+    assert len(paying("approvals", max(children), "--json").stdout.splitlines()) == 1
+    assert len(paying("approvals", max(children), "--json", "--all").stdout.splitlines()) == 2
+    assert len(paying("approvals", root.pop(), "--json", "--all").stdout.splitlines()) == 4
 
 
 def test_json_has_what_waits(paying: Command) -> None:

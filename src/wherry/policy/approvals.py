@@ -24,6 +24,8 @@ Kind = Literal["approval", "unknown", "changed_tool"]
 
 ID_DIGITS = 16
 """Digits of a call's digest that name its question. The whole digest is compared where an answer is used."""
+MOST_BELOW = 100_000
+"""Runs that one run started of which the questions are looked for."""
 MOST_WAITING = 10_000
 """Questions among which the beginning of an id is looked for."""
 
@@ -154,13 +156,21 @@ def ask(store: Store, approval: Approval) -> None:
 
 
 def waiting(store: Store, *, run_id: str | None = None, limit: int = 100) -> list[Approval]:
-    """What waits in a tree of runs, or in all; oldest first."""
+    """What waits in a run and all runs below it, or in all; oldest first."""
     return asked(store, run_id=run_id, pending=True, limit=limit)
 
 
 def asked(store: Store, *, run_id: str | None = None, pending: bool | None = None, limit: int = 100) -> list[Approval]:
-    """Questions of a tree of runs, or of all; oldest first. `pending`: those that wait (True) or are answered."""
-    return [_read(row) for row in store.approvals.find(root_run_id=run_id, pending=pending, limit=limit)]
+    """Questions of a run and all runs below it, or of all runs; oldest first. `pending`: those that wait (True) or are
+    answered."""
+    found = store.approvals.find(root_run_id=run_id, pending=pending, limit=limit)
+    if found or run_id is None:
+        return [_read(row) for row in found]
+    below = [run_id]  # of a run in the middle of a tree, its own and those below
+    for name in below:
+        below += [run.run_id for run in store.runs(parent=name, limit=MOST_BELOW)]
+    rows = [row for name in below for row in store.approvals.find(run_id=name, pending=pending, limit=limit)]
+    return [_read(row) for row in sorted(rows, key=lambda row: (row.created, row.id))[:limit]]
 
 
 def find_approval(store: Store, id: str) -> Approval:
