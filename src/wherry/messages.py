@@ -102,8 +102,10 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise ValueError(f"role {self.role!r} is none of {', '.join(ROLES)}")
-        object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
-        object.__setattr__(self, "images", tuple(self.images))
+        if type(self.tool_calls) is not tuple:
+            object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+        if type(self.images) is not tuple:
+            object.__setattr__(self, "images", tuple(self.images))
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object; fields that hold their default are left out."""

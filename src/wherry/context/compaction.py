@@ -63,11 +63,11 @@ class Compaction:
 
     async def keep_within(self, room: int) -> bool:
         """Fold if it is time to; whether what is left fits."""
-        total = self._ledger.total()
-        if total > self._mark(self._budget.high_water, room) or not self.fits(room):
-            await self._fold_down(room)
-            if not self.fits(room):
-                await self._squeeze(room)
+        if self.fits(room) and self._ledger.total() <= self._mark(self._budget.high_water, room):
+            return True
+        await self._fold_down(room)
+        if not self.fits(room):
+            await self._squeeze(room)
         return self.fits(room)
 
     def write_summary(self, cap: int) -> None:
@@ -87,7 +87,7 @@ class Compaction:
 
     def _mark(self, share: float, room: int) -> float:
         pinned = self._ledger.pinned()
-        if pinned + summary_cap(room, self._ledger.pinned()) < self._budget.low_water * room:
+        if pinned + summary_cap(room, pinned) < self._budget.low_water * room:
             return share * room
         return pinned + share * max(room - pinned, 0)
 
