@@ -22,6 +22,10 @@ _PIP = re.compile(r"^\s*(?:[!$]\s*)?(?:python3?\s+-m\s+)?pip3?\s+install\s+(.+)$
 _PYTHON = frozenset({"python", "py", "python3", ""})
 _SHELL = frozenset({"sh", "bash", "shell", "console"})
 _NAME = re.compile(r"^#\s*(?:filename:|FILENAME:)\s*(\S+)")
+_ENDINGS = "def exit(code=None):\n    raise SystemExit(code)\nquit = exit"
+"""Programs end themselves by these; where code is a step of an agent's, they would mean nothing."""
+_ENDED = re.compile(r"^SystemExit(?:: (.*?))?\. A snippet cannot end the program", re.MULTILINE | re.DOTALL)
+_STATUS = re.compile(r"-?\d+$")
 _SECONDS = 60.0
 
 
@@ -182,7 +186,8 @@ class SandboxExecutor:
         except (ConfigurationError, SandboxError) as error:
             return CodeResult(1, error.message)
         try:
-            done = await session.run(code, call_tool=_no_tools, tools=(), conditions=Conditions(new_seed()))
+            for part in (_ENDINGS, code):
+                done = await session.run(part, call_tool=_no_tools, tools=(), conditions=Conditions(new_seed()))
             if folder is not None:
                 for file in (await session.collect_files()).files:
                     if (path := _below(folder, file.name)) is not None:
@@ -192,7 +197,11 @@ class SandboxExecutor:
             await session.close()
         if done.kind == "timeout":
             return CodeResult(124, f"{done.stdout}{done.stderr}Timeout: {done.error}")
-        return CodeResult(0 if done.ok else 1, done.stdout + done.stderr + ("" if done.ok else done.error))
+        printed = done.stdout + done.stderr
+        if done.ok or (ended := _ENDED.search(done.error)) is None:
+            return CodeResult(0 if done.ok else 1, printed + ("" if done.ok else done.error))
+        said = "0" if ended[1] in (None, "", "None") else ended[1]  # a program that ends itself has no traceback
+        return CodeResult(int(said) % 256, printed) if _STATUS.match(said) else CodeResult(1, f"{printed}{said}\n")
 
 
 def _below(folder: Path, name: str) -> Path | None:

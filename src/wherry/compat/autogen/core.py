@@ -133,7 +133,8 @@ class Core:
             return next((said[-1] for said in self._oai_messages.values() if said), None)
         if agent not in self._oai_messages:
             raise KeyError(f"The agent '{agent.name}' is not present in any conversation. No history available.")
-        return self._oai_messages[agent][-1]
+        said = self._oai_messages[agent]
+        return said[-1] if said else None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._name!r})"

@@ -21,6 +21,7 @@ from wherry.compat.autogen.messages import Dict, content_str
 
 _WAYS = ("auto", "manual", "random", "round_robin")
 _TRIES = 3
+_WHO = "Enter the number of the next speaker (enter nothing or `q` to use auto selection): "
 
 
 @dataclass
@@ -298,11 +299,10 @@ class GroupChat:
         for number, agent in enumerate(among, 1):
             say(f"{number}: {agent.name}")
         for _ in range(_TRIES):
-            said = (
-                IOStream.get_default()
-                .input("Enter the number of the next speaker (enter nothing or `q` to use auto selection): ")
-                .strip()
-            )
+            try:
+                said = IOStream.get_default().input(_WHO).strip()
+            except EOFError:  # nobody is there: as if nothing had been entered
+                return None
             if said in ("", "q"):
                 return None
             if said.isdigit() and 0 < int(said) <= len(among):

@@ -91,11 +91,9 @@ class People(Functions):
         """What a person says: "exit" to end it, nothing to let the agent go on."""
         whom = "the sender" if sender is None else sender.name
         if self.human_input_mode == "ALWAYS":
-            reply = hop(
-                self,
-                "get_human_input",
+            reply = self._answer(
                 f"Replying as {self.name}. Provide feedback to {whom}. Press enter to skip and use auto-reply, "
-                "or type 'exit' to end the conversation: ",
+                "or type 'exit' to end the conversation: "
             )
             return reply or ("exit" if over else "")
         spent = self._consecutive_auto_reply_counter[sender] >= self._max_consecutive_auto_reply_dict[sender]
@@ -104,12 +102,17 @@ class People(Functions):
         if self.human_input_mode == "NEVER":
             return "exit"
         skip = "" if over else "to skip and use auto-reply, "
-        reply = hop(
-            self,
-            "get_human_input",
-            f"Please give feedback to {whom}. Press enter {skip}or type 'exit' to stop the conversation: ",
+        reply = self._answer(
+            f"Please give feedback to {whom}. Press enter {skip}or type 'exit' to stop the conversation: "
         )
         return reply or ("exit" if over else "")
+
+    def _answer(self, prompt: str) -> str:
+        try:
+            return hop(self, "get_human_input", prompt)
+        except EOFError:  # what was said so far is worth more than a traceback
+            say("\n>>>>>>>> NOBODY IS THERE TO ANSWER (end of input): THE CHAT ENDS.")
+            return "exit"
 
     a_get_human_input = twin(get_human_input)
     a_check_termination_and_human_reply = twin(check_termination_and_human_reply)
