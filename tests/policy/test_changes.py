@@ -68,6 +68,29 @@ def module(folder: Path, name: str, source: str) -> types.ModuleType:
     return made
 
 
+@pytest.mark.usefixtures("collected")
+@pytest.mark.parametrize("pattern", [r"\d{5,}", r"\d{3}", r"\b[0-9a-f]{8,}"])
+def test_patterns_that_find_parts_of_digests_are_no_change(store: Store, pattern: str) -> None:
+    """What was seen and approved is kept under such a policy too, and compared with later runs."""
+
+    def agent(*replies: Any, tools: Any = (look,)) -> ToolCallingAgent:
+        instructions = "Call 0123456789 if in doubt."
+        return agent_of(store, *replies, tools=tools, policy=policy, instructions=instructions)
+
+    policy = Policy(redact=[pattern], new_tools="approve")
+    for _ in range(3):
+        assert agent(call("look", what="12345678")).run("look 987654321").status is RunStatus.COMPLETED
+        assert changed(store) == []
+    agent(tools=(look, other)).run("look")
+    assert [event.type for event in changed(store)] == [EventType.TOOLS_CHANGED]
+    waits = agent(call("other", what="x"), tools=(look, other)).run("look")
+    assert changed(store) == []
+    assert [one.kind for one in waits.pending] == ["changed_tool"]
+    decide(store, waits.pending[0].id, True)
+    assert agent(tools=(look, other)).resume(waits.run_id).status is RunStatus.COMPLETED
+    assert agent(call("other", what="x"), tools=(look, other)).run("look").status is RunStatus.COMPLETED
+
+
 def test_nothing_is_said_where_nothing_changed(store: Store) -> None:
     for _ in range(2):
         agent_of(store, call("look", what="x"), policy=Policy(approve=["none"])).run("look")
