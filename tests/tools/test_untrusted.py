@@ -285,6 +285,19 @@ class TestSanitised:
         assert not [token for token in CONTROL_TOKENS if token in once]
 
     @pytest.mark.parametrize(
+        "hidden", ["\ue000", "\uf8ff", "\U000f0000", "\U000e0041", "\u2066", "\U00013430", "\u2061"]
+    )
+    def test_what_nobody_sees_is_taken_out(self, hidden: str) -> None:
+        assert sanitised(f"a{hidden}b") == "ab"
+
+    @pytest.mark.parametrize(
+        "token",
+        ["<|turn>model", "<turn|>", "<arg_key>", "<｜DSML｜function_calls>", "<extra_id_1>", "<minimax:tool_call>"],
+    )
+    def test_tokens_of_newer_templates_are_broken(self, token: str) -> None:
+        assert token not in sanitised(f"x {token} y")
+
+    @pytest.mark.parametrize(
         "text",
         [
             "Plain text, with (brackets), [links](https://example.org) and a < b > c.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from wherry.context import Knowledge, escape
@@ -118,9 +119,9 @@ class Toolbox:
         self.tools = {**self._hidden, **visible}
         self.agents = frozenset(agents)
         # Many descriptions are others' texts: a server's tools, a managed agent that a user named.
-        self.native = tuple(_escaped(schema, self._control_tokens) for schema in self._native_of(schemas))
+        self.native = tuple(self._safe(schema) for schema in self._native_of(schemas))
         self.digest = digest(canonical(self.digests))
-        shown = [_escaped(schema, self._control_tokens) for schema in schemas]
+        shown = [self._safe(schema) for schema in schemas]
         self.system = Message("system", self._prompt(shown, self._brief(instructions)))
         self._seen = seen
         return True
@@ -128,6 +129,12 @@ class Toolbox:
     def bare_prompt(self, instructions: str) -> str:
         """The system prompt without tools, with these instructions: what changes when it is written otherwise."""
         return self._prompt((), instructions)
+
+    def _safe(self, schema: ToolSchema) -> ToolSchema:
+        """As it may stand in a request. Who gives what is from outside often writes the tool's description too."""
+        tool = self.tools.get(schema.name)
+        outside = tool is not None and tool.untrusted
+        return _escaped(schema, partial(_clean, control_tokens=self._control_tokens, outside=outside))
 
     def _made_once(self, item: object, make: Callable[[], Tool], intent: bool) -> Tool:
         """The same object gives the same tool: a schema is built once, however often the dict changes."""
@@ -144,28 +151,38 @@ def _named(schema: ToolSchema, name: str) -> ToolSchema:
     return ToolSchema(name, schema.description, schema.parameters, schema.returns)
 
 
-def _escaped(schema: ToolSchema, control_tokens: tuple[str, ...]) -> ToolSchema:
+def _clean(text: str, *, control_tokens: tuple[str, ...], outside: bool) -> str:
+    made = text
+    if outside:
+        from wherry.context.sanitising import sanitised
+
+        made = sanitised(text)
+    made = escape(made, control_tokens)
+    return text if made == text else made
+
+
+def _escaped(schema: ToolSchema, clean: Callable[[str], str]) -> ToolSchema:
     """The schema with no control token and none of wherry's tags in any of its texts; itself if it has none.
 
     A property or a value of an enum that holds one is shown with it broken, and cannot be used: better than obeyed.
     """
     before = {"description": schema.description, "parameters": schema.parameters, "returns": schema.returns}
-    after = {key: _escaped_json(value, control_tokens) for key, value in before.items()}
+    after = {key: _escaped_json(value, clean) for key, value in before.items()}
     if all(after[key] is value for key, value in before.items()):
         return schema  # the same object: its tokens are counted once
     return replace(schema, **after)  # pyright: ignore[reportArgumentType] - each is of the type that it was
 
 
-def _escaped_json(value: object, control_tokens: tuple[str, ...]) -> object:
+def _escaped_json(value: object, clean: Callable[[str], str]) -> object:
     if isinstance(value, str):
-        return escape(value, control_tokens)
+        return clean(value)
     if isinstance(value, Mapping):
         known = cast("Mapping[str, object]", value)
-        made = {escape(key, control_tokens): _escaped_json(item, control_tokens) for key, item in known.items()}
+        made = {clean(key): _escaped_json(item, clean) for key, item in known.items()}
         same = made.keys() == known.keys() and all(made[key] is item for key, item in known.items())
         return known if same else made
     if isinstance(value, list | tuple):
         items = cast("Sequence[object]", value)
-        escaped = [_escaped_json(item, control_tokens) for item in items]
+        escaped = [_escaped_json(item, clean) for item in items]
         return items if all(new is old for new, old in zip(escaped, items, strict=True)) else escaped
     return value

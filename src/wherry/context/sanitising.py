@@ -35,6 +35,14 @@ CONTROL_TOKENS: tuple[str, ...] = tuple(
             *("[gMASK]", "[sMASK]", "[MASK]", "[CLS]", "[SEP]", "[IMG]", "[IMG_END]", "[IMG_BREAK]", "[PREFIX]"),
             *("[SUFFIX]", "[MIDDLE]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]", "[AUDIO]"),
             *("<function=", "</function>", "<parameter=", "</parameter>", "]~b]", "]~!b[", "[e~["),
+            # Gemma's of one bar; of GLM, MiniMax, Nemotron, LongCat, Ling, Apriel and DeepSeek where they call tools;
+            # beginnings of whole rows of tokens that are reserved, and that templates use all the same.
+            *("<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think>", "<|tool>", "<tool|>", "<|tool_call>"),
+            *("<tool_call|>", "<|tool_response>", "<tool_response|>", "<arg_key>", "</arg_key>", "<arg_value>"),
+            *("</arg_value>", "<minimax:", "</minimax:", "<longcat_", "</longcat_", "<seed:", "</seed:", "<TOOLCALL>"),
+            *("</TOOLCALL>", "<AVAILABLE_TOOLS>", "</AVAILABLE_TOOLS>", "<TOOL_RESPONSE>", "</TOOL_RESPONSE>"),
+            *("<role>", "</role>", "[BEGIN FINAL RESPONSE]", "[END FINAL RESPONSE]", "[MODEL_SETTINGS]", "<｜DSML｜"),
+            *("</｜DSML｜", "<extra_id_", "<unused", "<reserved_", "<SPECIAL_", "[UNUSED_TOKEN_"),
             *("[|system|]", "[|user|]", "[|assistant|]", "[|endofturn|]", "<seed:bos>", "<seed:eos>"),
         )
     )
@@ -49,7 +57,8 @@ _UNSEEN = re.compile(
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 but tab and newline, DEL, C1
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"  # fillers, soft and zero-width
     "\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ufdd0-\ufdef\ufffe\uffff"  # directions, byte order marks
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\ue000-\uf8ff"  # private use, as the planes below
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e0fff"  # tag characters and variation selectors: whole texts are hidden in them
     "\U000f0000-\U0010ffff"  # private use: of no meaning to anybody who does not smuggle
     "]"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from keyword import iskeyword
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast  # Any: JSON
 
-from wherry.errors import ConfigurationError, MissingExtra
+from wherry.errors import ConfigurationError, MissingExtra, WherryError
 from wherry.messages import canonical
 from wherry.tools.collect import declared_inputs
 from wherry.tools.hints import Documentation
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from mcp_types import Tool as Listed
 
 CONNECT_SECONDS = 30.0
+MOST_TOOLS = 1_000
+"""Of one server; each costs some milliseconds, and no window holds as many."""
+LONGEST_DESCRIPTION = 8_000
+"""Characters."""
 
 
 class HasTools(Protocol):
@@ -41,7 +46,8 @@ class McpTool(Tool):
     ) -> None:
         hints = listed.annotations
         self.name = name
-        self.description = (listed.description or "").strip() or listed.title or listed.name
+        said = (listed.description or "").strip() or listed.title or listed.name
+        self.description = said if len(said) <= LONGEST_DESCRIPTION else f"{said[:LONGEST_DESCRIPTION]}…"
         self.inputs = declared_inputs(name, listed.input_schema)
         self.untrusted = untrusted
         # What a server does not say is assumed, as its protocol has it: it changes things.
@@ -98,6 +104,8 @@ class McpTools:
         self._tools: dict[str, Tool] = {}
         self._digests: dict[str, bytes] = {}
         self._followers: list[HasTools] = []
+        self.left_out: dict[str, str] = {}
+        """Tools that the server has and that cannot be used, by its own name for them, and why."""
         self._connection = Connection(server, on_tools=self._take, seconds=connect_seconds)
 
     @property
@@ -123,9 +131,21 @@ class McpTools:
         return self
 
     def follow(self, agent: HasTools) -> None:
-        """Keep the server's tools in `agent.tools`: what changes there, changes at the agent's next step."""
+        """Keep the server's tools in `agent.tools`: what changes there, changes at the agent's next step.
+
+        A tool that the server has later, of the name of one that the agent has from elsewhere, does not take its place.
+
+        Raises:
+            ConfigurationError: The agent has other tools of these names.
+        """
         tools = self.tools
         with self._lock:
+            for name, tool in tools.items():
+                if agent.tools.get(name, tool) is not tool or name in _agents_of(agent):
+                    raise ConfigurationError(
+                        f"the agent has a tool `{name}` already, and the server has one of that name",
+                        hint='give the server\'s a prefix: mcp_tools(..., prefix="theirs_")',
+                    )
             self._followers.append(agent)
             agent.tools.update(tools)
 
@@ -163,17 +183,24 @@ class McpTools:
         """What the server has now. A tool that is as it was stays the same object."""
         made: dict[str, Tool] = {}
         digests: dict[str, bytes] = {}
-        for one in listed:
+        left_out = {one.name: f"the server has more than {MOST_TOOLS:,} tools" for one in listed[MOST_TOOLS:]}
+        for one in listed[:MOST_TOOLS]:
             name = self._named(one.name, made)
-            said = canonical(one.model_dump(mode="json", exclude={"meta", "icons"}))
-            if self._digests.get(name) == said:
-                made[name] = self._tools[name]
-            else:
-                tool = McpTool(name, one, self._connection, timeout=self._timeout, untrusted=self._untrusted)
-                _ = tool.schema  # a malformed one is found here
-                made[name] = tool
+            try:
+                said = canonical(one.model_dump(mode="json", exclude={"meta", "icons"}))
+                if self._digests.get(name) == said:
+                    made[name] = self._tools[name]
+                else:
+                    tool = McpTool(name, one, self._connection, timeout=self._timeout, untrusted=self._untrusted)
+                    _ = tool.schema  # a malformed one is found here
+                    made[name] = tool
+            except (WherryError, ValueError, TypeError, RecursionError) as error:  # one of many must not cost all
+                left_out[one.name] = (error.message if isinstance(error, WherryError) else str(error))[:300]
+                made.pop(name, None)
+                continue
             digests[name] = said
         with self._lock:
+            self.left_out = left_out
             gone = self._tools.keys() - made.keys()
             before, self._tools, self._digests = self._tools, made, digests
             for agent in self._followers:
@@ -181,18 +208,26 @@ class McpTools:
                     if agent.tools.get(name) is before[name]:
                         del agent.tools[name]
                 for name, tool in made.items():
-                    if agent.tools.get(name) is not tool:
-                        agent.tools[name] = tool
+                    # In the place of its own, older one, and never of another's.
+                    known = agent.tools.get(name, tool)
+                    if (known is not tool and known is not before.get(name)) or name in _agents_of(agent):
+                        continue
+                    agent.tools[name] = tool
 
     def _named(self, theirs: str, taken: Mapping[str, Tool]) -> str:
         """A name that models and snippets can use: servers may use dots and dashes."""
         name = re.sub(r"\W", "_", f"{self._prefix}{theirs}", flags=re.ASCII)[:60] or "tool"
-        if name[0].isdigit() or name in RESERVED:
+        if name[0].isdigit() or name in RESERVED or iskeyword(name):
             name = f"_{name}"
         number, free = 2, name
         while free in taken:
             free, number = f"{name}_{number}", number + 1
         return free
+
+
+def _agents_of(agent: HasTools) -> Container[str]:
+    """The names of the agents that it manages: they are called as tools are."""
+    return getattr(agent, "managed_agents", ())
 
 
 def mcp_tools(
