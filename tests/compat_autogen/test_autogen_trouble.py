@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def assistant(*replies: Any, name: str = "assistant") -> AssistantAgent:
 
 
 def user(**options: Any) -> UserProxyAgent:
-    return UserProxyAgent("user", **{"human_input_mode": "NEVER", "code_execution_config": False, **options})
+    given: dict[str, Any] = {"human_input_mode": "NEVER", "code_execution_config": False, **options}
+    return UserProxyAgent("user", **given)
 
 
 @pytest.mark.parametrize(
@@ -138,12 +140,16 @@ def test_choosers_that_fail() -> None:
     def raises(last: Any, group: GroupChat) -> Any:
         raise RuntimeError("a bad chooser")
 
-    for chooser, error, words in (
+    def gives(value: Any) -> Callable[[Any, GroupChat], Any]:
+        return lambda last, group: value
+
+    cases: list[tuple[Callable[[Any, GroupChat], Any], type[Exception], str]] = [
         (raises, RuntimeError, "a bad chooser"),
-        (lambda last, group: cy, ValueError, "not in the group chat"),
-        (lambda last, group: "nobody", ValueError, "It should be one of"),
-        (lambda last, group: 7, ValueError, "instead of Agent or str"),
-    ):  # fmt: skip
+        (gives(cy), ValueError, "not in the group chat"),
+        (gives("nobody"), ValueError, "It should be one of"),
+        (gives(7), ValueError, "instead of Agent or str"),
+    ]
+    for chooser, error, words in cases:
         group = GroupChat([ann, bo], [], 3, speaker_selection_method=chooser)
         with pytest.raises(error, match=words):
             ann.initiate_chat(GroupChatManager(group, llm_config=False), message="x", silent=True)

@@ -16,7 +16,8 @@ classic agents. Below them are wherry's models, context bound, sandbox, limits a
 * `a_` functions run the same code as the others, in a thread; coroutines of the program run in its own event loop.
 * Replies are sent once `receive` has returned, so that a chat of thousands of turns needs no deep stack.
 * Answers are kept only where `cache_seed` or a `Cache` is given.
-* There are no contrib agents, no teachable or retrieving ones, no assistants of OpenAI's, no runtime logging.
+* A chat ends where a person would be asked and nobody is there (end of input).
+* There are no contrib agents, no teachable or retrieving ones, no assistants of OpenAI's.
 """
 
 from __future__ import annotations

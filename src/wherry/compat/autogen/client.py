@@ -11,6 +11,7 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, cast  # Any: settings and replies are of any kind
 
+from wherry.compat.autogen import runtime_logging
 from wherry.compat.autogen.asking import Answered, Asker
 from wherry.compat.autogen.cache import Cache, with_seed
 from wherry.compat.autogen.chat_run import current
@@ -55,6 +56,8 @@ class OpenAIWrapper:
         self._models: dict[str | int, Model] = {}
         self._clients = ModelClients(merged(config))
         self._single: dict[int, OpenAIWrapper] = {}
+        if runtime_logging.logging_enabled():
+            runtime_logging.log_new_wrapper(self, config)
         self._whole: OpenAIWrapper | None = None
         self.actual_usage_summary: Dict | None = None
         self.total_usage_summary: Dict | None = None
@@ -179,6 +182,7 @@ class OpenAIWrapper:
         most = config.get("max_tokens")
         format = settings.get("response_format") or self._config_list[0].get("response_format")
         kept: list[Any] = []
+        begun = runtime_logging.get_current_ts() if runtime_logging.logging_enabled() else ""
         token = answers.set(kept)
         try:
             answered = self.asker.ask(
@@ -198,7 +202,31 @@ class OpenAIWrapper:
         if kept and isinstance(kept[-1], tuple):
             answered = replace(answered, response=kept[-1])
         self._count(answered)
+        if runtime_logging.logging_enabled():
+            self._log(messages, answered, begun)
         return answered
+
+    def _log(self, messages: Sequence[Dict], answered: Answered, begun: str) -> None:
+        runtime_logging.log_chat_completion(
+            invocation_id=uuid.uuid4(),
+            client_id=id(self.asker.model),
+            wrapper_id=id(self),
+            agent=str(self._owner.get("name", "")),
+            request={"messages": [*messages], "model": answered.model},
+            response={
+                "model": answered.model,
+                "choices": [
+                    {"message": {"role": "assistant", "content": answered.reply.text, "tool_calls": calls_of(answered)}}
+                ],
+                "usage": {
+                    "prompt_tokens": answered.usage.input_tokens,
+                    "completion_tokens": answered.usage.output_tokens,
+                },
+            },
+            is_cached=int(answered.reply.cached),
+            cost=float(_cost(answered)),
+            start_time=begun,
+        )
 
     def _seeded(self, seed: str | int) -> Model:
         if seed not in self._models:

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict, cast  # Any: users' functions and settings
 
+from wherry.compat.autogen import runtime_logging
 from wherry.compat.autogen.calling import asynchronous, awaited, check, hop, twin
 from wherry.compat.autogen.client import OpenAIWrapper
 from wherry.compat.autogen.console import say
@@ -83,6 +84,9 @@ class Core:
         self.client: OpenAIWrapper | None = None if config is None else OpenAIWrapper(owner=self._owner, **config)
         self._reply_func_list: list[ReplyFunction] = []
         self.hook_lists: dict[str, list[Callable[..., Any]]] = {name: [] for name in HOOKS}
+        if runtime_logging.logging_enabled():
+            told = {"name": name, "system_message": system_message, "llm_config": self.llm_config}
+            runtime_logging.log_new_agent(self, {**told, "description": description})
 
     # -- who it is -----------------------------------------------------------------------------------------------------
 
@@ -203,6 +207,10 @@ class Core:
         """
         if not self._append_oai_message(message, sender, "user", sender.name):
             raise ValueError(_NO_MESSAGE)
+        if runtime_logging.logging_enabled():
+            runtime_logging.log_event(
+                self, "received_message", message=to_dict(message), sender=sender.name, valid=True
+            )
         if not _quiet(sender, silent):
             say(shown(to_dict(message), sender.name, self._name))
         if request_reply is False or (request_reply is None and self.reply_at_receive[sender] is False):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar, cast  # Any: users' functions
 
+from wherry.compat.autogen import runtime_logging
 from wherry.compat.autogen.calling import awaited, hop, twin
 from wherry.compat.autogen.client import OpenAIWrapper
 from wherry.compat.autogen.console import say
@@ -155,6 +156,8 @@ class Functions(Core):
             content = awaited(function(**arguments))
         except Exception as error:  # noqa: BLE001 - a user's function; the model is told
             return False, {"name": name, "role": "function", "content": f"Error: {error}"}
+        if runtime_logging.logging_enabled():
+            runtime_logging.log_function_use(self, function, dict(arguments), content)
         return True, {"name": name, "role": "function", "content": str(content)}
 
     def generate_function_call_reply(
