@@ -37,7 +37,23 @@ class AgentText(AgentType, str):
 
 
 class AgentImage(AgentType):
-    """A picture: a `PIL.Image.Image`, or anything that can `save` itself; `to_string()` is a file's path."""
+    """A picture: a `PIL.Image.Image`, or anything that can `save` itself; `to_string()` is a file's path.
+
+    What the picture itself can do (`save`, `size`, `show`) can be asked of this, and `isinstance` takes it for one.
+    """
+
+    @property
+    def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride] - PIL is not to be imported for it
+        value = self.__dict__.get("_value")
+        return cast("type", type(value)) if _is_image(value) else AgentImage
+
+    def __reduce__(self) -> tuple[type[AgentImage], tuple[Any]]:
+        return AgentImage, (self._value,)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name != "__array_interface__":  # copying and pickling look for some
+            raise AttributeError(name)
+        return getattr(self.__dict__["_value"], name)
 
     def to_string(self) -> str:
         if isinstance(self._value, str):

@@ -112,6 +112,10 @@ class CodeAgent(MultiStepAgent):
             raise ValueError(f"Unsupported executor type: {executor_type}")
         if isinstance(code_block_tags, str) and code_block_tags != "markdown":
             raise ValueError("Only 'markdown' is supported for a string argument to `code_block_tags`.")
+        if executor_kwargs and "additional_functions" in executor_kwargs:
+            raise ConfigurationError(
+                "executor_kwargs: additional_functions are not taken", hint="give them as tools: snippets call those"
+            )
         self.additional_authorized_imports = list(additional_authorized_imports or ())
         self.authorized_imports = sorted({*BASE_BUILTIN_MODULES, *self.additional_authorized_imports})
         self.executor_type, self.executor_kwargs = executor_type, dict(executor_kwargs or {})
@@ -157,6 +161,13 @@ class CodeAgent(MultiStepAgent):
             "code_block_opening_tag": self.code_block_tags[0],
             "code_block_closing_tag": self.code_block_tags[1],
         }
+
+    @property
+    def python_executor(self) -> Any:
+        raise AttributeError(
+            "wherry's agents have no python_executor: a run's sandbox begins and ends with it. Give variables as "
+            "`additional_args`, functions as tools"
+        )
 
     def cleanup(self) -> None:
         """Nothing is left to clean up: a run's sandbox ends with it."""

@@ -17,8 +17,14 @@ from wherry.compat.smolagents.messages import (
     reply_to_chat,
     text_of,
 )
+from wherry.compat.smolagents.monitoring import TokenUsage
+from wherry.compat.smolagents.preparing import (
+    get_clean_message_list,
+    remove_content_after_stop_sequences,
+    supports_stop_parameter,
+    tool_role_conversions,
+)
 from wherry.compat.smolagents.text import parse_json_blob
-from wherry.errors import ConfigurationError
 from wherry.messages import ToolSchema
 from wherry.models import Model as CoreModel
 from wherry.models import ModelReply, ModelRequest, RateLimited
@@ -58,6 +64,38 @@ class Model:
     generate: Callable[..., ChatMessage]
     """Asks the model; written by subclasses."""
 
+    @property
+    def supports_stop_parameter(self) -> bool:
+        return supports_stop_parameter(self.model_id or "")
+
+    def _prepare_completion_kwargs(
+        self,
+        messages: Sequence[ChatMessage | Mapping[str, Any]],
+        stop_sequences: list[str] | None = None,
+        response_format: Any = None,
+        tools_to_call_from: list[Any] | None = None,
+        custom_role_conversions: Mapping[str, str] | None = None,
+        convert_images_to_image_urls: bool = False,
+        tool_choice: str | dict[str, Any] | None = "required",
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The parameters of a request, for a `generate` of a program's own. The model's own come last, and stay."""
+        flatten = kwargs.pop("flatten_messages_as_text", self.flatten_messages_as_text)
+        roles = custom_role_conversions or tool_role_conversions
+        made: dict[str, Any] = {
+            "messages": get_clean_message_list(messages, roles, convert_images_to_image_urls, flatten)
+        }
+        if stop_sequences is not None and self.supports_stop_parameter:
+            made["stop"] = stop_sequences
+        if response_format is not None:
+            made["response_format"] = response_format
+        if tools_to_call_from:
+            made["tools"] = [get_tool_json_schema(tool) for tool in tools_to_call_from]
+            if tool_choice is not None:
+                made["tool_choice"] = tool_choice
+        made |= {**kwargs, **self.kwargs}
+        return {key: value for key, value in made.items() if value is not REMOVE_PARAMETER}
+
     def __call__(self, *args: Any, **kwargs: Any) -> ChatMessage:
         return self.generate(*args, **kwargs)
 
@@ -94,6 +132,8 @@ class ApiModel(Model):
     """A model behind a server."""
 
     has_core: ClassVar[bool] = True
+    client_call: ClassVar[str] = "chat.completions.create"
+    """What a client of a program's own is asked by."""
 
     def __init__(
         self,
@@ -109,32 +149,33 @@ class ApiModel(Model):
         Args:
             model_id: the server's name for the model.
             custom_role_conversions: not needed: roles are made such that every chat template takes them.
-            client: not taken: wherry has its own.
+            client: asked in place of wherry's own, by `client_call`: then its failures, time limits and windows are
+                its own too. A subclass may have a method `create_client` that makes it.
             requests_per_minute: most that are made.
             retry: not needed: what is tried again, and when, follows from the kind of failure.
             window: the context length in tokens, where the server does not say.
             kwargs: `temperature`, `max_tokens`, and whatever else the server takes.
-
-        Raises:
-            ConfigurationError: a `client` was given.
         """
         keys = ("flatten_messages_as_text", "tool_name_key", "tool_arguments_key")
         own = {key: kwargs.pop(key) for key in keys if key in kwargs}
         super().__init__(model_id=model_id, **own, **kwargs)
-        if client is not None:
-            raise ConfigurationError("wherry makes its own clients", hint="give api_base and api_key instead of client")
+        self.client = self.create_client() if client is None else client
         self.custom_role_conversions = custom_role_conversions
         self.requests_per_minute = requests_per_minute
         self.window = window
         self._core: CoreModel | None = None
+
+    def create_client(self) -> Any:
+        """A client of a subclass's own; None: wherry's is asked."""
+        return None
 
     def make_core(self, options: dict[str, Any]) -> CoreModel:
         """The client; `options` are those that all of wherry's have."""
         raise TypeError(f"{type(self).__name__} has neither a client nor a `generate` of its own")
 
     def core(self) -> CoreModel | None:
-        """wherry's model below; None where a subclass has a `generate` of its own, which is asked instead."""
-        if type(self).generate is not ApiModel.generate:
+        """wherry's model below; None where `generate` is asked instead: a subclass's own, or for a client's sake."""
+        if type(self).generate is not ApiModel.generate or self.client is not None:
             return None
         if self._core is None:
             made = self.make_core(self._options())
@@ -167,6 +208,8 @@ class ApiModel(Model):
         Raises:
             ModelError: the server failed.
         """
+        if self.client is not None:
+            return self._by_client(messages, stop_sequences, response_format, tools_to_call_from, kwargs)
         core = self.core() or self.make_core(self._options())
         request = _request(messages, stop_sequences, response_format, tools_to_call_from, kwargs)
 
@@ -176,6 +219,36 @@ class ApiModel(Model):
             return await core.complete(request)
 
         return reply_to_chat(portal.call(ask))
+
+    def _by_client(
+        self,
+        messages: list[ChatMessage],
+        stop_sequences: list[str] | None,
+        response_format: Any,
+        tools_to_call_from: list[Any] | None,
+        kwargs: dict[str, Any],
+    ) -> ChatMessage:
+        kwargs.setdefault("model", self.model_id)
+        ask: Any = self.client
+        for name in self.client_call.split("."):
+            ask = getattr(ask, name)
+        answer = ask(
+            **self._prepare_completion_kwargs(
+                messages,
+                stop_sequences,
+                response_format,
+                tools_to_call_from,
+                self.custom_role_conversions,
+                convert_images_to_image_urls=True,
+                **kwargs,
+            )
+        )
+        said, used = answer.choices[0].message, getattr(answer, "usage", None)
+        text = said.content
+        if not self.supports_stop_parameter:
+            text = remove_content_after_stop_sequences(text, stop_sequences)
+        usage = None if used is None else TokenUsage(used.prompt_tokens, used.completion_tokens)
+        return ChatMessage(MessageRole.ASSISTANT, text, said.tool_calls or None, raw=answer, token_usage=usage)
 
     def generate_stream(self, messages: list[ChatMessage], **kwargs: Any) -> Generator[ChatMessageStreamDelta]:
         """The reply in one piece. Agents stream by `stream_outputs=True`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any, cast  # Any: parameters of servers
+from typing import Any, ClassVar, cast  # Any: parameters of servers
 
 from wherry.compat.smolagents.api_model import ApiModel, Model, get_tool_json_schema
 from wherry.compat.smolagents.messages import (
@@ -107,6 +107,8 @@ AzureOpenAIServerModel = AzureOpenAIModel
 class InferenceClientModel(OpenAIModel):
     """A model of Hugging Face's inference providers, by their OpenAI-compatible route; or any server at `base_url`."""
 
+    client_call: ClassVar[str] = "chat_completion"
+
     def __init__(
         self,
         model_id: str = "Qwen/Qwen3-Next-80B-A3B-Thinking",
@@ -137,7 +139,7 @@ class InferenceClientModel(OpenAIModel):
         import os
 
         if token is not None and api_key is not None:
-            raise ValueError("give `token` or `api_key`: they are the same")
+            raise ValueError("Received both `token` and `api_key` arguments. They are the same: give one of them.")
         self.provider = provider
         if re.match(r"https?://", model_id) and base_url is None:
             base_url, model_id = model_id, ""
@@ -151,6 +153,8 @@ class InferenceClientModel(OpenAIModel):
 
 class LiteLLMModel(ApiModel):
     """Any provider that LiteLLM knows; where it is not installed, `openai/...` with or without an `api_base`."""
+
+    client_call: ClassVar[str] = "completion"
 
     def __init__(
         self,
@@ -167,10 +171,13 @@ class LiteLLMModel(ApiModel):
             api_base: the address of a server or gateway.
             api_key: None: the provider's own environment variable.
             custom_role_conversions: not needed.
-            flatten_messages_as_text: not needed.
+            flatten_messages_as_text: of a `client`: contents as texts, not as parts.
             kwargs: those of `ApiModel`; `num_ctx` is the window of an Ollama model.
         """
         window = kwargs.pop("window", None) or kwargs.get("num_ctx")
+        if flatten_messages_as_text is None:
+            flatten_messages_as_text = (model_id or "").startswith(("ollama", "groq", "cerebras"))
+        kwargs["flatten_messages_as_text"] = flatten_messages_as_text
         super().__init__(model_id or "openai/gpt-4o-mini", custom_role_conversions, window=window, **kwargs)
         self.api_base, self._api_key = api_base, api_key
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any  # Any: answers are of any kind
 
@@ -38,12 +38,23 @@ class UserInputTool(Tool):
 
 
 class AwaitedTool(Tool):
-    """A tool whose `forward` is asynchronous: agents await it, and by hand it is called like any other."""
+    """A tool that is asynchronous below. `forward` is plain, so that a program's own may call it."""
 
-    def __call__(self, *args: Any, sanitize_inputs_outputs: bool = False, **kwargs: Any) -> Any:
+    skip_forward_signature_validation = True
+
+    awaited: Callable[..., Any]
+    """What the tool does: `async def`, with the inputs as arguments."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         from wherry.agents import portal
 
-        return portal.call(partial(self.forward, *args, **kwargs))
+        return portal.call(partial(self.awaited, **{**dict(zip(self.inputs or (), args, strict=False)), **kwargs}))
+
+    def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
+        """An agent awaits what is not changed: then a run that is cancelled ends it too."""
+        if type(self).forward is not AwaitedTool.forward or "forward" in vars(self):
+            return super()._run(args, kwargs)
+        return self.awaited(**kwargs)
 
 
 class PythonInterpreterTool(AwaitedTool):
@@ -75,15 +86,16 @@ class PythonInterpreterTool(AwaitedTool):
         self.authorized_imports = list(authorized_imports or ())
         self.timeout = timeout_seconds
 
-    async def forward(self, code: str) -> str:
+    async def awaited(self, code: str) -> str:
         from wherry.compat.smolagents.imports import packages
+        from wherry.compat.smolagents.recording import with_value
         from wherry.sandbox import Conditions, get_sandbox
         from wherry.sandbox.snippet import new_seed
 
         sandbox = get_sandbox("auto", packages=packages(self.authorized_imports))
         session = await sandbox.open(tools=(), variables={}, files=())
         try:
-            done = await session.run(code, call_tool=_no_tools, tools=(), conditions=Conditions(new_seed()))
+            done = await session.run(with_value(code), call_tool=_no_tools, tools=(), conditions=Conditions(new_seed()))
         finally:
             await session.close()
         if not done.ok:
@@ -147,7 +159,7 @@ class VisitWebpageTool(AwaitedTool):
         super().__init__()
         self.max_output_length = max_output_length
 
-    async def forward(self, url: str) -> Any:
+    async def awaited(self, url: str) -> Any:
         from wherry.compat.smolagents.web import visit
 
         return await visit(url, self.max_output_length)
@@ -182,7 +194,7 @@ class WikipediaSearchTool(AwaitedTool):
         self.user_agent, self.language = user_agent, language
         self.content_type, self.extract_format = content_type, extract_format
 
-    async def forward(self, query: str) -> str:
+    async def awaited(self, query: str) -> str:
         from wherry.compat.smolagents.web import article
 
         return await article(query, self.language, summary=self.content_type == "summary")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 import types
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, cast, get_args, get_origin, get_type_hints  # Any: hints of any kind
@@ -21,6 +23,10 @@ PLAIN: Mapping[object, str] = {
     type(None): "null",
     Any: "any",
 }
+
+
+_CHOICES = re.compile(r"\(choices:\s*(\[[^\[\]]*\])\s*\)\s*$", re.IGNORECASE)
+"""What a description may end with: the values that an argument may have, as JSON."""
 
 
 class TypeHintParsingException(Exception):
@@ -83,6 +89,9 @@ def table(function: Callable[..., object]) -> dict[str, dict[str, Any]]:
             )
         body = fragment(hints.get(parameter.name, Any))
         body["description"] = described[parameter.name]
+        if (choices := _CHOICES.search(body["description"])) is not None:
+            body["description"] = body["description"][: choices.start()].rstrip()
+            body["enum"] = json.loads(choices[1])
         if parameter.default is not inspect.Parameter.empty:
             body["nullable"] = True
         out[parameter.name] = body

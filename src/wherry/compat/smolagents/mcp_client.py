@@ -35,7 +35,7 @@ class McpTool(AwaitedTool):
     def validate_arguments(self) -> None:
         """The schema is the server's, and was looked at when it was listed."""
 
-    async def forward(self, **arguments: Any) -> Any:
+    async def awaited(self, **arguments: Any) -> Any:
         return await self.tool.call(arguments)
 
 

@@ -56,6 +56,14 @@ class Lazily:
     def messages(self) -> list[ChatMessage]:
         return self._make()
 
+    def __reduce__(self) -> tuple[Callable[[list[ChatMessage]], Lazily], tuple[list[ChatMessage]]]:
+        return _made, (self.messages,)
+
+
+def _made(messages: list[ChatMessage]) -> Lazily:
+    """What a copy of a step has."""
+    return Lazily(lambda: messages)
+
 
 class _HasInput:
     """`model_input_messages`, made when it is first looked at."""

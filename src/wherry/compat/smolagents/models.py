@@ -23,6 +23,14 @@ from wherry.compat.smolagents.messages import (
     parse_json_if_needed,
 )
 from wherry.compat.smolagents.monitoring import TokenUsage
+from wherry.compat.smolagents.preparing import (
+    encode_image_base64,
+    get_clean_message_list,
+    get_tool_call_from_text,
+    remove_content_after_stop_sequences,
+    supports_stop_parameter,
+    tool_role_conversions,
+)
 
 __all__ = [
     "MODEL_REGISTRY",
@@ -44,8 +52,14 @@ __all__ = [
     "TokenUsage",
     "TransformersModel",
     "agglomerate_stream_deltas",
+    "encode_image_base64",
+    "get_clean_message_list",
+    "get_tool_call_from_text",
     "get_tool_json_schema",
     "parse_json_if_needed",
+    "remove_content_after_stop_sequences",
+    "supports_stop_parameter",
+    "tool_role_conversions",
 ]
 
 MODEL_REGISTRY: dict[str, type[Model]] = {

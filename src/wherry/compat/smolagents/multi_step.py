@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from wherry.compat.smolagents.playing import full_result, steps_of
 from wherry.compat.smolagents.recording import Recording
 from wherry.compat.smolagents.streaming import Caller
 from wherry.compat.smolagents.templates import populate_template
-from wherry.compat.smolagents.text import truncate_content
+from wherry.compat.smolagents.text import is_valid_name, truncate_content
 from wherry.errors import ConfigurationError
 from wherry.tools.tool import Tool as WherryTool
 
@@ -98,7 +97,7 @@ class MultiStepAgent(NotKept):
         unknown = options.keys() - {"limits", "context", "policy", "store", "hooks"}
         if unknown:
             raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {min(unknown)!r}")
-        if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+        if name is not None and not is_valid_name(name):
             raise ValueError(f"Agent name '{name}' must be a valid Python identifier and not a reserved keyword.")
         self.agent_name = type(self).__name__
         self.model = model

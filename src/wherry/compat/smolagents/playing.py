@@ -13,7 +13,7 @@ from wherry.agents import RunStatus, active
 from wherry.agents.run import Order
 from wherry.agents.runner import execute
 from wherry.agents.streaming import streaming
-from wherry.compat.smolagents.agent_types import AgentAudio, AgentImage, handle_agent_output_types
+from wherry.compat.smolagents.agent_types import handle_agent_output_types
 from wherry.compat.smolagents.amending import Left, state_of
 from wherry.compat.smolagents.errors import (
     AgentError,
@@ -97,7 +97,7 @@ async def _play(face: MultiStepAgent, order: Order, recording: Recording, deltas
     if result.status not in (RunStatus.COMPLETED, RunStatus.MAX_STEPS):
         raise AgentError(f"The run ended: {result.status}. {result.reason}".rstrip())
     output = handle_agent_output_types(result.output)
-    step = FinalAnswerStep(output.to_raw() if isinstance(output, AgentImage | AgentAudio) else output)
+    step = FinalAnswerStep(output)
     await recording.closed(step)
     cast("Caller", recording.caller).emit(step)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import keyword
 import re
 from typing import Any, cast
 
@@ -28,6 +29,28 @@ def fenced(text: str, tags: tuple[str, str]) -> str:
             code = _FENCE.sub("", code.rstrip())
         parts.append(f"{before.rstrip()}\n```python\n{code.strip(chr(10))}\n```\n")
     return "".join(parts) + rest
+
+
+def parse_code_blobs(text: str, code_block_tags: tuple[str, str] = ("<code>", "</code>")) -> str:
+    """The code in a reply.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    from wherry.agents.reply import UnreadableReplyError, code_of
+
+    opening, closing = (re.escape(tag) for tag in code_block_tags)
+    if blocks := re.findall(f"{opening}(.*?){closing}", text, re.DOTALL):
+        return "\n\n".join(block.strip() for block in blocks)
+    try:
+        return code_of(fenced(text, code_block_tags))
+    except UnreadableReplyError as error:
+        raise ValueError(str(error)) from error
+
+
+def is_valid_name(name: object) -> bool:
+    """Whether something can be the name of a tool or an agent."""
+    return isinstance(name, str) and name.isidentifier() and not keyword.iskeyword(name)
 
 
 def parse_json_blob(json_blob: str) -> tuple[dict[str, Any], str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import keyword
 import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -27,9 +26,11 @@ from wherry.compat.smolagents.function_schema import (
     table,
     type_of,
 )
+from wherry.compat.smolagents.text import is_valid_name
 from wherry.errors import ConfigurationError
 from wherry.tools import Tool as WherryTool
-from wherry.tools.hints import documentation
+from wherry.tools.arguments import Arguments
+from wherry.tools.hints import Parameter, check_parameters, documentation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,9 +108,21 @@ class Tool(WherryTool, BaseTool):
         shown = handle_agent_output_types(result, self.output_type)
         return self._kept(shown) if isinstance(shown, AgentImage | AgentAudio) else result
 
-    def _kept(self, thing: Any) -> Any:
+    def _kept(self, thing: AgentType) -> Any:
         about = asking.get()
-        return thing if about is None else about.keep(thing, "image" if isinstance(thing, AgentImage) else "audio")
+        kind = "image" if isinstance(thing, AgentImage) else "audio"
+        return thing if about is None else about.keep(thing.to_raw(), kind)
+
+    def _declared(self, name: str, function: Callable[..., object]) -> Arguments:
+        """As a tool of wherry's with such a table; a type hint that JSON has no word for takes anything."""
+        try:
+            return super()._declared(name, function)
+        except ConfigurationError:
+            taken = [
+                Parameter(one.name, object, default=one.default)
+                for one in check_parameters(function, name=name, untyped=True)
+            ]
+            return Arguments.declared(name, self.inputs or {}, taken)
 
     def setup(self) -> None:
         self.is_initialized = True
@@ -127,7 +140,7 @@ class Tool(WherryTool, BaseTool):
                 raise TypeError(f"You must set an attribute {name}.")
             if not isinstance(value, kind):
                 raise TypeError(f"Attribute {name} should have type {kind.__name__}, got {type(value)} instead.")
-        if not self.name.isidentifier() or keyword.iskeyword(self.name):
+        if not is_valid_name(self.name):
             raise ValueError(
                 f"Invalid Tool name '{self.name}': must be a valid Python identifier and not a reserved keyword"
             )
@@ -188,6 +201,21 @@ class Tool(WherryTool, BaseTool):
 
     def save(self, *_: object, **__: object) -> None:
         raise _no_hub("save a tool")
+
+    def to_dict(self) -> dict[str, Any]:
+        raise _no_hub("turn a tool into a dict of its code")
+
+    @classmethod
+    def from_dict(cls, *_: object, **__: object) -> Tool:
+        raise _no_hub("make a tool of a dict")
+
+    @classmethod
+    def from_code(cls, *_: object, **__: object) -> Tool:
+        raise _no_hub("run a text to make a tool of it")
+
+    @staticmethod
+    def from_gradio(*_: object, **__: object) -> Tool:
+        raise _no_hub("make a tool of a Gradio tool")
 
     def push_to_hub(self, *_: object, **__: object) -> None:
         raise _no_hub("push a tool to a hub")

@@ -10,7 +10,7 @@ from wherry.compat.smolagents.errors import (
     AgentToolExecutionError,
 )
 from wherry.compat.smolagents.imports import BASE_BUILTIN_MODULES
-from wherry.compat.smolagents.text import parse_json_blob, truncate_content
+from wherry.compat.smolagents.text import is_valid_name, parse_code_blobs, parse_json_blob, truncate_content
 
 __all__ = [
     "BASE_BUILTIN_MODULES",
@@ -21,6 +21,8 @@ __all__ = [
     "AgentParsingError",
     "AgentToolCallError",
     "AgentToolExecutionError",
+    "is_valid_name",
+    "parse_code_blobs",
     "parse_json_blob",
     "truncate_content",
 ]
