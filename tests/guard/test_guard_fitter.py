@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionMessage
 from tests.context.conversations import png
-from tests.guard.dict_conversations import conversation, counted, faults
+from tests.guard.dict_conversations import anthropic_faults, conversation, counted, faults
 
 from wherry import ContextBudget, FunctionModel, open_store
 from wherry.errors import ConfigurationError, ContextBudgetError
@@ -25,6 +26,10 @@ def turn(number: int, size: int = 60) -> Dicts:
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": f"c{number}", "content": f"row {number} of it, " * size},
     ]
+
+
+def result(call_id: str, content: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
 @settings(max_examples=15, deadline=None)
@@ -313,3 +318,56 @@ def test_what_no_server_could_read_is_refused() -> None:
         deep = [deep]
     with pytest.raises(ConfigurationError, match="nested too deeply"):
         fit([{"role": "user", "content": "a", "deep": deep}], budget=2_048)
+
+
+def test_replies_of_an_sdk_among_the_dicts() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}
+    reply = ChatCompletionMessage.model_validate({"role": "assistant", "content": None, "tool_calls": [call]})
+    messages: list[Any] = [{"role": "user", "content": "Read."}, reply, result("c", "short")]
+    fitter = Fitter(1_024, "qwen")
+
+    small = fitter.fit(messages)
+    messages[-1] = result("c", "The harbour. " * 2_000)
+    large = fitter.fit(messages)
+
+    assert small.messages[1] is reply
+    assert not small.changed
+    assert large.messages[1] is reply
+    assert large.changed
+    assert large.tokens + large.max_output <= 1_024
+
+
+@pytest.mark.parametrize("wrong", [None, "hello", {"role": "user", "content": "x"}, [None], ["hello"], [("a", 1)], 5])
+def test_what_is_no_list_of_messages_is_told(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"message"):
+        Fitter(1_024).fit(wrong)
+
+
+def test_what_is_put_in_is_told() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "read", "arguments": "{}"}}
+    greeting: Any = {"role": "assistant", "content": "Hello.", "tool_calls": [call]}
+
+    fitted = Fitter(1_024).fit([greeting])
+    whole = Fitter(1_024).fit([{"role": "user", "content": "Hi."}, greeting, result("c", "yes")])
+
+    assert [change.kind for change in fitted.changes] == ["repaired", "repaired"]
+    assert whole.changes == ()
+
+
+@pytest.mark.parametrize("window", [400, 600, 900, 2_000, 6_000])
+def test_thoughts_that_cannot_be_made_shorter_go_with_their_turn(window: int) -> None:
+    think: Any = {"type": "thinking", "thinking": "hm " * 1_500, "signature": "S" * 200}
+    use: Any = {"type": "tool_use", "id": "a", "name": "read", "input": {}}
+    answer = {"type": "tool_result", "tool_use_id": "a", "content": "The harbour opened in March. " * 400}
+    messages: list[Any] = [
+        {"role": "user", "content": "Read it."},
+        {"role": "assistant", "content": [think, use]},
+        {"role": "user", "content": [answer]},
+    ]
+    fitted = fit(messages, budget=window, counter="qwen", system="You read.")
+    kept: list[Any] = [block for raw in fitted.messages for block in raw["content"] if isinstance(block, dict)]
+
+    assert anthropic_faults(fitted.messages) == []
+    assert fitted.tokens + fitted.max_output <= window
+    assert fitted.messages[0] is messages[0]
+    assert (think in kept) is (window > 2_000)  # as it is, or not at all

@@ -23,6 +23,8 @@ class Entry:
     """Its share of what the server reported, where the counter only estimates."""
     worded: tuple[Message, int] | None = None
     """What it takes in words, if that was ever asked, and of which message that was counted."""
+    stays: int = 0
+    """Of `tokens`, what is no part of the message and stays however short that is made."""
 
 
 @dataclass(slots=True)

@@ -26,7 +26,8 @@ def shrink_group(group: Group, free: int, *, door: Door, ledger: Ledger, keep: C
 
 
 def _replace(entry: Entry, cap: int, *, door: Door, ledger: Ledger, keep: Callable[[Message], str]) -> None:
-    message, tokens = door.shrink(entry.message, cap, admitted=True)
+    message, tokens = door.shrink(entry.message, max(cap - entry.stays, 1), admitted=True)
+    tokens += entry.stays
     if tokens < entry.tokens:
         ledger.drop([entry])
         entry.message, entry.tokens, entry.digest, entry.settled = message, tokens, keep(message), None

@@ -189,8 +189,15 @@ class Conversation:
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What was done so far."""
-        return tuple(Change(kind, what, messages) for (kind, what), messages in self._changes.items())
+        """What was done so far, and is where the messages are written."""
+        done = [Change(kind, what, messages) for (kind, what), messages in self._changes.items()]
+        # Not noted for good: the results may come with the next messages.
+        if open_calls := len(unfinished(self._newest)):
+            done.append(Change("repaired", "calls at the end have no result", open_calls))
+        body = self._held.body
+        if self._strict and body and body[0].message.role != "user":
+            done.append(Change("repaired", "it does not begin with a user's message"))
+        return tuple(done)
 
     # -- what comes out ------------------------------------------------------------------------------------------------
 

@@ -119,7 +119,8 @@ class Fitter:
         * It is the same again for what it gave.
 
         Args:
-            messages: As OpenAI's chat completions or Anthropic's messages have them. Never changed.
+            messages: As OpenAI's chat completions or Anthropic's messages have them; objects of their SDKs among the
+                dicts are read as such. Never changed.
             tools: What the request offers, as either of them has it: their schemas take room, too.
             system: The system prompt where it is no message, as Anthropic has it.
             style: Whose messages they are; `"auto"`: seen from their blocks.
@@ -128,6 +129,7 @@ class Fitter:
 
         Raises:
             ContextBudgetError: What cannot be made smaller does not fit: the tools' schemas, mostly. It has a table.
+            ConfigurationError: `messages` is no list of dicts.
         """
         waiting = self._fit(messages, tools, system, style, self._reserve(max_output), self._folding)
         try:
@@ -158,12 +160,13 @@ class Fitter:
         reserve: int,
         folding: Callable[[], Folding],
     ) -> Fitted:
-        dialect = _dialect(messages, system, style)
-        chain = _chain(messages, dialect.name.encode() + (key_of(system) if system else b""))
+        read = _dicts(messages)
+        dialect = _dialect(read, system, style)
+        chain = _chain(read, dialect.name.encode() + (key_of(system) if system else b""))
         conversation = self._taken_up(chain) or Conversation(
             dialect, self.counter, self._count, strict=self._strict, system=system
         )
-        for raw in messages[conversation.taken :]:
+        for raw in read[conversation.taken :]:
             conversation.append(raw)
         schemas = self._tools(tools or ())
         fitted = await self._fitted(conversation, messages, system, tools=schemas, reserve=reserve, folding=folding)
@@ -271,6 +274,30 @@ def fit(
 ) -> Fitted:
     """A conversation in a form that fits: see `Fitter.fit`. A program that asks again and again keeps a `Fitter`."""
     return Fitter(budget, counter, strict=strict).fit(messages, tools=tools, system=system, style=style)
+
+
+def _dicts(messages: Sequence[Dict]) -> Sequence[Dict]:
+    """The messages as dicts: programs put replies of their SDK among them, which are objects.
+
+    Raises:
+        ConfigurationError: One is neither.
+    """
+    given = cast("object", messages)
+    if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
+        raise ConfigurationError(f"messages are a list of dicts, not {type(given).__name__}", hint=_EXAMPLE)
+    read = [raw if isinstance(raw, Mapping) else _dumped(raw, n) for n, raw in enumerate(cast("list[object]", given))]
+    return cast("list[Dict]", read)
+
+
+def _dumped(raw: object, number: int) -> Dict:
+    dump = getattr(raw, "model_dump", None)
+    found: object = dump(exclude_none=True) if callable(dump) else None
+    if not isinstance(found, Mapping):
+        raise ConfigurationError(f"message {number} is no dict, but {type(raw).__name__}", hint=_EXAMPLE)
+    return cast("Dict", found)
+
+
+_EXAMPLE = '{"role": "user", "content": "..."}'
 
 
 def _as_given(raw: Dict, pieces: Sequence[Piece], given: Sequence[Dict]) -> Dict:

@@ -28,9 +28,6 @@ class Piece(Entry):
     """What `raw` was read as; another `message` than this one was made shorter."""
     spoken: bool = False
     """Whether a user said it: not a result without its call, nor a summary."""
-
-    stays: int = 0
-    """Tokens besides that stay however short the message is made."""
     of: int = 1
     """How many pieces make up `source`."""
     index: int = -1
