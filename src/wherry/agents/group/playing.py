@@ -10,6 +10,7 @@ from typing import Any
 import anyio
 
 from wherry.agents.group.chat import GroupChat, transcript_of
+from wherry.agents.group.human import Human
 from wherry.agents.group.outcome import last_words, summary_of
 from wherry.agents.group.seats import Seat
 from wherry.agents.group.selecting import ByModel
@@ -225,7 +226,7 @@ class Playing:
         start = self._position
         for one in spoken:
             if one.text:
-                await self._append(one.name, one.text)
+                await self._append(one.name, self._for_all(one))
                 self._last = one.text
                 self._quiet = 0
             else:
@@ -247,6 +248,14 @@ class Playing:
             usage=self._run.account.usage,
             seconds=time.monotonic() - self._began,
         )
+
+    def _for_all(self, spoken: Spoken) -> str:
+        """What the others are shown. Who has read what comes from outside may repeat what it hides."""
+        if not self._run.taint.entered or isinstance(self._group.participants[spoken.name], Human):
+            return spoken.text
+        from wherry.context.sanitising import sanitised
+
+        return sanitised(spoken.text)
 
     async def _append(self, author: str, text: str, *, safe: bool = False) -> None:
         """Put an entry down at the next position, unless it stands there from before an interruption."""
