@@ -12,6 +12,7 @@ from wherry import CodeAgent, GroupChat, Limits, Policy, RunStatus, ScriptedMode
 from wherry.errors import ApprovalError
 from wherry.journal import Event, EventType, read_events, verify
 from wherry.journal.process import this_process
+from wherry.journal.retention import prune
 from wherry.messages import ToolCall
 from wherry.models import ModelReply
 from wherry.policy.approvals import Decision, decide, find_approval, waiting
@@ -477,3 +478,61 @@ def test_a_group_waits_for_what_its_policy_asks_for(store: Store) -> None:
     result = group.resume(waits.run_id, approvals={waits.pending[0].id: True})
     assert result.output == "Well done."
     assert PAID == [(3, "ann")]
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        (None, "is None"),
+        (1, "is 1"),
+        ("no", "is 'no'"),
+        (Decision("no"), "approved='no'"),  # pyright: ignore[reportArgumentType]
+        (Decision(False, reason=5), "reason=5"),  # pyright: ignore[reportArgumentType]
+        (Decision(True, by=b"x"), "by=b'x'"),  # pyright: ignore[reportArgumentType]
+        (Decision(True, arguments={"amount": float("nan")}), "NaN"),
+        (Decision(True, arguments={"amount": 1, "to": [{"x": (float("inf"),)}]}), "NaN or infinity"),
+    ],
+)
+def test_what_is_no_decision_is_refused_and_the_call_goes_on_waiting(store: Store, decision: Any, said: str) -> None:
+    agent = agent_of([calls(("pay", {"amount": 5})), final("done")], store)
+    result = agent.run("pay")
+    [approval] = result.pending
+    with pytest.raises(ApprovalError, match=said):
+        decide(store, approval.id, decision)
+    with pytest.raises(ApprovalError, match=said):
+        agent.resume(result.run_id, approvals={approval.id: decision})
+    assert waiting(store) == [approval]
+
+
+@pytest.mark.parametrize("reason", ["ñ 🦊 \u202e \x1b[31m \x00 \ud800", "x" * 300_000])
+def test_any_text_may_be_a_reason(store: Store, reason: str) -> None:
+    agent = agent_of([calls(("pay", {"amount": 5})), final("done")], store)
+    result = agent.run("pay")
+    decided = decide(store, result.pending[0].id, Decision(False, reason=reason))
+    assert decided.decision is not None
+    assert decided.decision.reason == reason
+    assert agent.resume(result.run_id).status is RunStatus.COMPLETED
+    [event] = of_type(store, result.run_id, EventType.APPROVAL_DECIDED)
+    assert event.payload["reason"] == reason
+    assert verify(store, result.run_id) is None
+
+
+def test_a_number_that_is_none_is_shown_as_what_it_is(store: Store) -> None:
+    agent = agent_of([calls(("pay", {"amount": float("nan")})), final("done")], store)
+    result = agent.run("pay")
+    assert result.pending[0].arguments == {"amount": "NaN"}
+    no = Decision(False, reason="no amount")
+    assert agent.resume(result.run_id, approvals={result.pending[0].id: no}).status is RunStatus.COMPLETED
+    assert PAID == []
+
+
+def test_what_is_over_cannot_be_decided(store: Store) -> None:
+    agent = agent_of([calls(("pay", {"amount": 5})), final("done")], store)
+    result = agent.run("pay")
+    [approval] = result.pending
+    agent.resume(result.run_id, approvals={approval.id: True})
+    with pytest.raises(ApprovalError, match="approved already"):
+        decide(store, approval.id, False)
+    assert prune(store, before=1e12).runs == [result.run_id]
+    with pytest.raises(ApprovalError, match="there is no approval"):
+        decide(store, approval.id, True)

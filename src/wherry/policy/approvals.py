@@ -6,6 +6,7 @@ arguments. A call that differs in any of these is another question.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -196,9 +197,7 @@ def decide(store: Store, id: str, decision: Decision | bool, *, by: str = "") ->
         ApprovalError: There is no such question, it was answered already, or the answer does not fit it.
     """
     approval = find_approval(store, id)
-    if isinstance(decision, bool):
-        decision = Decision(decision, by=by)
-    decision = _with_intent(approval, decision)
+    decision = _with_intent(approval, _given(approval, decision, by))
     check_decision(approval, decision)
     at = time.time()
     if approval.decision is not None or not store.approvals.decide(approval.id, canonical(decision.to_json()), at):
@@ -227,10 +226,7 @@ def decide_all(store: Store, run_id: str, decisions: Mapping[str, Decision | boo
             raise ApprovalError(f"{id} is a question of run {approval.root_run_id!r}, not of {run_id!r}")
         if approval.decision is not None:
             raise _decided(approval)
-        if not isinstance(cast("object", decision), Decision | bool):
-            raise ApprovalError(f"the decision about {id} is {brief(decision, 80)}", hint="True, False or a Decision")
-        given = decision if isinstance(decision, Decision) else Decision(decision)
-        check_decision(approval, _with_intent(approval, given))
+        check_decision(approval, _with_intent(approval, _given(approval, decision)))
     for id, decision in decisions.items():
         decide(store, id, decision)
 
@@ -241,6 +237,17 @@ def check_decision(approval: Approval, decision: Decision) -> None:
     Raises:
         ApprovalError: What is wrong with it.
     """
+    if not isinstance(cast("object", decision.approved), bool):
+        shown = brief(decision.approved, 80)
+        raise ApprovalError(f"the decision about {approval.id} has approved={shown}", hint="True or False")
+    for name in ("reason", "by"):
+        said = cast("object", getattr(decision, name))
+        if not isinstance(said, str):
+            raise ApprovalError(f"the decision about {approval.id} has {name}={brief(said, 80)}", hint="a text")
+    for name, value in (("arguments", decision.arguments), ("result", decision.result)):
+        if not _finite(value):
+            what = f"{name} of the decision about {approval.id}"
+            raise ApprovalError(f"{what} has NaN or infinity, which is no JSON", hint="give numbers")
     if decision.result is not UNSET and (approval.kind != "unknown" or not decision.approved):
         raise ApprovalError(
             f"{approval.id} takes no result", hint="only a call of which nobody knows whether it was made has one"
@@ -265,6 +272,22 @@ def check_decision(approval: Approval, decision: Decision) -> None:
             f"{approval.id} cannot be approved with these arguments: they hold a secret, which is not written down",
             hint="let the tool find it itself",
         )
+
+
+def _given(approval: Approval, decision: object, by: str = "") -> Decision:
+    if isinstance(decision, Decision):
+        return decision
+    if isinstance(decision, bool):
+        return Decision(decision, by=by)
+    raise ApprovalError(f"the decision about {approval.id} is {brief(decision, 80)}", hint="True, False or a Decision")
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(map(_finite, cast("Mapping[object, object]", value).values()))
+    return not isinstance(value, list | tuple) or all(map(_finite, cast("list[object]", value)))
 
 
 def _with_intent(approval: Approval, decision: Decision) -> Decision:
