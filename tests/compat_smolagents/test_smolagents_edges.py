@@ -6,12 +6,14 @@ import copy
 import json
 import pickle
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from PIL import Image
+from tests.compat_smolagents.strict_server import strict_server
 from tests.compat_smolagents.test_smolagents_face import actions, calls, code, code_agent, double, tool_agent
 
+from wherry.agents import portal
 from wherry.compat.smolagents import (
     AgentImage,
     AgentText,
@@ -19,6 +21,7 @@ from wherry.compat.smolagents import (
     ChatMessage,
     CodeAgent,
     LiteLLMModel,
+    LiteLLMRouterModel,
     MessageRole,
     Model,
     OpenAIModel,
@@ -151,6 +154,20 @@ def test_a_client_that_a_subclass_makes() -> None:
     assert "stop" not in asked[0]
     assert asked[0]["tool_choice"] == "required"
     assert asked[0]["tools"][0]["function"]["name"] == "double"
+
+
+def test_a_group_of_models_is_asked_in_turn() -> None:
+    down = {"model": "openai/m", "api_base": "http://127.0.0.1:9/v1", "api_key": "none", "timeout": 1}
+    with strict_server(code("final_answer('up')")) as server:
+        up = {"model": "openai/m", "api_base": server.url, "api_key": "none"}
+        groups = [("a", down), ("b", down), ("a", up)]
+        listed = [{"model_name": name, "litellm_params": parameters} for name, parameters in groups]
+        model = LiteLLMRouterModel("a", listed, max_tokens=100)
+        assert CodeAgent([], model, verbosity_level=-1).run("go") == "up"
+        for one in cast("Any", model.core()).models:
+            portal.call(one.aclose)
+    with pytest.raises(ConfigurationError, match="has no 'c'"):
+        LiteLLMRouterModel("c", listed)
 
 
 def test_a_model_that_prepares_its_requests_by_the_old_name() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,8 +14,10 @@ from wherry.compat.smolagents import (
     ActionStep,
     AgentError,
     ChatMessage,
+    CodeAgent,
     MemoryStep,
     MessageRole,
+    Model,
     PlanningStep,
     TaskStep,
     Timing,
@@ -293,3 +297,31 @@ def test_a_result_from_outside_stays_in_its_fence() -> None:
     assert "the whole page" not in told
     assert told.index("<wherry:untrusted id=") < told.index("a short page.")
     assert told.count("</wherry:untrusted") == 1
+
+
+def test_two_runs_of_one_agent_at_once_keep_apart() -> None:
+    both = threading.Barrier(2, timeout=30)
+
+    class Asked(Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last: dict[str, str] = {}
+
+        def generate(self, messages: list[ChatMessage], *_: Any, **options: Any) -> ChatMessage:
+            told = "\n".join(text_of(message.content) for message in messages[1:])
+            name = "first" if "the first task" in told else "second"
+            self.last[name] = told
+            step = told.count("did-")
+            if step < 3:
+                both.wait()
+                return ChatMessage(MessageRole.ASSISTANT, code(f"print('-'.join(['did', '{name}', '{step}']))"))
+            return ChatMessage(MessageRole.ASSISTANT, code(f"final_answer('{name}')"))
+
+    model = Asked()
+    agent = CodeAgent([], model, verbosity_level=-1)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(agent.run, ["the first task", "the second task"]))
+    assert answers == ["first", "second"]
+    for name, other in (("first", "second"), ("second", "first")):
+        assert all(f"did-{name}-{number}" in model.last[name] for number in range(3))
+        assert other not in model.last[name]

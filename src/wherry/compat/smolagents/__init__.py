@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         ChatMessageToolCallStreamDelta,
         InferenceClientModel,
         LiteLLMModel,
+        LiteLLMRouterModel,
         MessageRole,
         Model,
         OpenAIModel,
@@ -116,7 +117,8 @@ _NAMES = {
     "models": (
         "REMOVE_PARAMETER ApiModel AzureOpenAIModel AzureOpenAIServerModel ChatMessage ChatMessageStreamDelta "
         "ChatMessageToolCall ChatMessageToolCallFunction ChatMessageToolCallStreamDelta InferenceClientModel "
-        "LiteLLMModel MessageRole Model OpenAIModel OpenAIServerModel TransformersModel agglomerate_stream_deltas"
+        "LiteLLMModel LiteLLMRouterModel MessageRole Model OpenAIModel OpenAIServerModel TransformersModel "
+        "agglomerate_stream_deltas"
     ),
     "monitoring": "AgentLogger LogLevel Monitor Timing TokenUsage",
     "tools": "BaseTool Tool ToolCollection load_tool tool",
@@ -157,6 +159,7 @@ __all__ = [
     "FinalAnswerTool",
     "InferenceClientModel",
     "LiteLLMModel",
+    "LiteLLMRouterModel",
     "LogLevel",
     "MCPClient",
     "ManagedAgentPromptTemplate",

@@ -142,7 +142,7 @@ class Edits:
     def _sorted_out(self, window: ContextWindow, steps: Sequence[object]) -> tuple[bool, list[object]]:
         """Take out what is gone and put the replaced in its place; whether that was anything, and what is new."""
         present = {id(step) for step in steps}
-        new = [step for step in steps if id(step) not in self._known]
+        new = [step for step in steps if id(step) not in self._known and not getattr(step, "_run", "")]
         gone = [told for told in self._told if id(told.step) not in present]
         for told in gone:
             number = getattr(told.step, "step_number", None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar, cast  # Any: parameters of servers
 
@@ -15,6 +15,7 @@ from wherry.compat.smolagents.messages import (
 )
 from wherry.compat.smolagents.monitoring import TokenUsage
 from wherry.errors import ConfigurationError, MissingExtra
+from wherry.models import Fallback
 from wherry.models import Model as CoreModel
 from wherry.models.openai import OpenAIModel as CoreOpenAIModel
 
@@ -192,6 +193,46 @@ class LiteLLMModel(ApiModel):
         if find_spec("litellm") is None and provider == "openai":
             return CoreOpenAIModel(rest, base_url=self.api_base, api_key=self._api_key, **cast("Any", options))
         return CoreLiteLLMModel(name, api_base=self.api_base, api_key=self._api_key, **cast("Any", options))
+
+
+class LiteLLMRouterModel(LiteLLMModel):
+    """Several of LiteLLM's models under one name: the first is asked, and the next one when that fails."""
+
+    def __init__(
+        self,
+        model_id: str,
+        model_list: Sequence[Mapping[str, Any]],
+        client_kwargs: Mapping[str, Any] | None = None,
+        custom_role_conversions: Mapping[str, str] | None = None,
+        flatten_messages_as_text: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            model_id: the name of the group.
+            model_list: as LiteLLM's router has it: `{"model_name": ..., "litellm_params": {"model": ..., ...}}`.
+            client_kwargs: not needed: failures decide who is asked.
+            custom_role_conversions: not needed.
+            flatten_messages_as_text: as of `LiteLLMModel`.
+            kwargs: those of `ApiModel`.
+
+        Raises:
+            ConfigurationError: no model of the list is of that group.
+        """
+        self.model_list = [one for one in model_list if one["model_name"] == model_id]
+        if not self.model_list:
+            known = sorted({str(one["model_name"]) for one in model_list})
+            raise ConfigurationError(f"model_list has no {model_id!r}", hint=f"it has {', '.join(known) or 'nothing'}")
+        super().__init__(model_id, None, None, custom_role_conversions, flatten_messages_as_text, **kwargs)
+
+    def make_core(self, options: dict[str, Any]) -> CoreModel:
+        made: list[CoreModel] = []
+        for one in self.model_list:
+            given = dict(one["litellm_params"])
+            name, base, key = given.pop("model"), given.pop("api_base", None), given.pop("api_key", None)
+            settings = {**given, **options["settings"]}
+            made.append(LiteLLMModel(name, base, key).make_core({**options, "settings": settings}))
+        return made[0] if len(made) == 1 else Fallback(*made)
 
 
 class TransformersModel(Model):

@@ -8,6 +8,7 @@ from wherry.compat.smolagents.clients import (
     AzureOpenAIServerModel,
     InferenceClientModel,
     LiteLLMModel,
+    LiteLLMRouterModel,
     OpenAIModel,
     OpenAIServerModel,
     TransformersModel,
@@ -45,6 +46,7 @@ __all__ = [
     "ChatMessageToolCallStreamDelta",
     "InferenceClientModel",
     "LiteLLMModel",
+    "LiteLLMRouterModel",
     "MessageRole",
     "Model",
     "OpenAIModel",
@@ -64,6 +66,13 @@ __all__ = [
 
 MODEL_REGISTRY: dict[str, type[Model]] = {
     kind.__name__: kind
-    for kind in (OpenAIModel, AzureOpenAIModel, InferenceClientModel, LiteLLMModel, TransformersModel)
+    for kind in (
+        OpenAIModel,
+        AzureOpenAIModel,
+        InferenceClientModel,
+        LiteLLMModel,
+        LiteLLMRouterModel,
+        TransformersModel,
+    )
 }
 MODEL_REGISTRY["OpenAIServerModel"] = OpenAIModel

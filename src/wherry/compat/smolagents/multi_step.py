@@ -120,6 +120,8 @@ class MultiStepAgent(NotKept):
         self.session = new_session()
         self.left = Left()
         """What the session has of the memory."""
+        self.recording: Recording | None = None
+        """Of the run that began last: only its model is told of edits, where several are under way."""
         self.managed_agents: dict[str, Any] = {}
         for managed in managed_agents or ():
             if not (getattr(managed, "name", None) and getattr(managed, "description", None)):
@@ -270,6 +272,7 @@ class MultiStepAgent(NotKept):
             self, self.core, images=images, caller=caller, managed=managed, response_format=self.response_format
         )
         recording.edits.begin(self.memory.steps)
+        self.recording = recording
         return recording
 
     def report(self, output: Any) -> str:

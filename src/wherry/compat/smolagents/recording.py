@@ -100,13 +100,17 @@ class Recording:
             await self._planned(plan)
         if self.face.interrupt_switch:
             raise InterruptedRun("Agent interrupted.")
-        if await self.edits.apply(self.face.memory.steps) and (window := self.edits.window) is not None:
+        if await self._edited() and (window := self.edits.window) is not None:
             system, most = request.messages[0], request.max_output
             fitted = await window.request(system=system, tools=request.tools, max_output=most)
             request = replace(request, messages=fitted.messages)
         request = self._changed(request)
         self._asked_at, self._request, self._reply = time.time(), request, None
         return request
+
+    async def _edited(self) -> bool:
+        """Whether the memory was changed by the program; another run of the same agent does so too, by beginning."""
+        return self.face.recording is self and await self.edits.apply(self.face.memory.steps)
 
     def _changed(self, request: ModelRequest) -> ModelRequest:
         changed = request
@@ -320,6 +324,7 @@ class Recording:
         await self._hand_over(plan)
 
     def _kept(self, step: MemoryStep) -> None:
+        step.__dict__["_run"] = self.run_id
         self.face.memory.steps.append(step)
         self.edits.noted(step)
 
@@ -375,7 +380,8 @@ def with_value(code: str) -> str:
     """Code that also shows what its last statement assigned: models that know smolagents count on seeing it."""
     try:
         body = ast.parse(code).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
+        # The last where another thread parses meanwhile: https://github.com/python/cpython/issues/106905 (3.11.7).
         return code
     last = body[-1] if body else None
     targets = last.targets if isinstance(last, ast.Assign) else [last.target] if isinstance(last, ast.AnnAssign) else []
