@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from wherry import FunctionModel, Limits, ScriptedModel, open_store
 from wherry.compat.autogen import (
     Agent,
+    AgentNameConflictError,
     AssistantAgent,
     Cache,
     ChatResult,
@@ -554,10 +555,20 @@ def test_forgetting_and_going_on() -> None:
     assert [m["content"] for m in chat.messages] == ["a"]
 
 
+@pytest.mark.anyio
+async def test_two_of_one_name(caplog: pytest.LogCaptureFixture) -> None:
+    agents = [plain("ann"), plain("bo"), plain("ann")]
+    chat = GroupChat(agents, [], 5, speaker_selection_method="round_robin")
+    assert "called ann" in caplog.text
+    manager = GroupChatManager(chat, llm_config=False)
+    following = [await chat.a_select_speaker(agent, manager) for agent in agents]
+    assert [agents.index(one) for one in following] == [1, 2, 0]
+    assert chat.agent_by_name("ann") is agents[0]
+    with pytest.raises(AgentNameConflictError):
+        chat.agent_by_name("ann", raise_on_name_conflict=True)
+
+
 def test_what_a_group_cannot_be() -> None:
-    agents = [plain("ann"), plain("ann")]
-    with pytest.raises(ValueError, match="unique"):
-        GroupChat(agents, [])
     with pytest.raises(ValueError, match="Don't provide both"):
         group(
             allow_repeat_speaker=True,

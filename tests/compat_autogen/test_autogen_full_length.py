@@ -140,7 +140,7 @@ def test_a_system_prompt_of_all_policies(store: str, tmp_path: Path) -> None:
 def test_a_group(name: str, text: str, rounds: int, store: str) -> None:
     gauge = Gauge(name, store)
     gauge.note()
-    messages: list[dict[str, Any]] = program(bounded(text))["groupchat"].messages
+    messages: list[dict[str, Any]] = program(bounded(text), REPORT=REPORT[:_REPORT])["groupchat"].messages
     gauge.report(len(messages))
     assert len(messages) <= rounds
     assert len(messages) == rounds or "TERMINATE" in messages[-1]["content"]

@@ -168,6 +168,42 @@ def test_it_chooses_speakers() -> None:
     assert [message["name"] for message in group.messages] == ["ann", "cy", "cy"]
 
 
+def test_it_chooses_speakers_alone() -> None:
+    def bo(params: dict[str, Any]) -> str:
+        return "bo"
+
+    class Parrot2(Parrot):
+        def __init__(self, config: dict[str, Any]) -> None:
+            super().__init__(config, answer=bo)
+
+    agents = [AssistantAgent(name, llm_config={"config_list": [{"model": ScriptedModel(["hm"])}]}) for name in "xy"]
+    agents.append(AssistantAgent("bo", llm_config={"config_list": [{"model": ScriptedModel(["I was chosen."])}]}))
+    group = GroupChat(
+        agents=agents,
+        messages=[],
+        max_round=2,
+        select_speaker_auto_llm_config={"config_list": [{**ENTRY, "model_client_cls": "Parrot2"}]},
+        select_speaker_auto_model_client_cls=Parrot2,
+    )
+    agents[0].initiate_chat(GroupChatManager(group, llm_config=False), message="Who?", silent=True)
+    assert [message["name"] for message in group.messages] == ["x", "bo"]
+
+
+@pytest.mark.parametrize(("given", "most"), [({"max_tokens": 9}, 9), ({}, 64), ({"max_tokens": 900}, 64)])
+def test_a_choice_is_short(given: dict[str, Any], most: int) -> None:
+    asked: list[ModelRequest] = []
+
+    def answer(request: ModelRequest) -> str:
+        asked.append(request)
+        return "bo"
+
+    agents = [AssistantAgent(name, llm_config=False, default_auto_reply="hm") for name in ("ann", "bo", "cy")]
+    config = {"config_list": [{"model": FunctionModel(answer), **given}]}
+    group = GroupChat(agents, [], 2)
+    agents[0].initiate_chat(GroupChatManager(group, llm_config=config), message="Who?", silent=True)
+    assert [request.max_output for request in asked] == [most]
+
+
 def test_templates_and_filters() -> None:
     def answer(request: ModelRequest) -> ModelReply:
         return ModelReply(f"no {request.messages[-1].content}")

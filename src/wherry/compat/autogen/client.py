@@ -68,6 +68,12 @@ class OpenAIWrapper:
         own = dict(self._owner)
         return Asker(str(own.pop("name", "client")), model_of(self._config, self._clients), **own)
 
+    @property
+    def max_tokens(self) -> int | None:
+        """The most tokens of a reply that a program has set, for any of the models."""
+        given = [one.get("max_tokens") or self._config.get("max_tokens") for one in self._config_list]
+        return min((most for most in given if isinstance(most, int)), default=None)
+
     def register_model_client(self, model_client_cls: type[Any], **kwargs: Any) -> None:
         """Make a client of a program's own class, for the entry of the `config_list` that names it.
 

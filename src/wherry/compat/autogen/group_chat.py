@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast  # Any: agents of programs' own classes
 
 from wherry.compat.autogen import selecting
-from wherry.compat.autogen.calling import awaited
+from wherry.compat.autogen.calling import awaited, twin
 from wherry.compat.autogen.console import say
 from wherry.compat.autogen.core import Core
 from wherry.compat.autogen.exception_utils import (
@@ -18,6 +19,8 @@ from wherry.compat.autogen.exception_utils import (
 )
 from wherry.compat.autogen.io import IOStream
 from wherry.compat.autogen.messages import Dict, content_str
+
+logger = logging.getLogger(__name__)
 
 _WAYS = ("auto", "manual", "random", "round_robin")
 _TRIES = 3
@@ -41,6 +44,8 @@ class GroupChat:
         allowed_or_disallowed_speaker_transitions: By agent, who may speak after it, or may not.
         speaker_transitions_type: `"allowed"` or `"disallowed"`.
         enable_clear_history: Whether `CLEAR HISTORY [agent] [number]` in a person's message makes agents forget.
+        select_speaker_auto_llm_config: The model that chooses, instead of the manager's.
+        select_speaker_auto_model_client_cls: The class of its client, if that is the program's own; or several.
         send_introductions: Whether all are told at the beginning who is there.
     """
 
@@ -73,6 +78,7 @@ class GroupChat:
     select_speaker_transform_messages: Any = None
     select_speaker_auto_verbose: bool | None = False
     select_speaker_auto_llm_config: Any = None
+    select_speaker_auto_model_client_cls: Any = None
     role_for_select_speaker_messages: str | None = "system"
 
     DEFAULT_INTRO_MSG: ClassVar[str] = (
@@ -82,9 +88,8 @@ class GroupChat:
 
     def __post_init__(self) -> None:
         names = self.agent_names
-        if len(names) != len(set(names)):
-            twice = {name for name in names if names.count(name) > 1}
-            raise ValueError(f"GroupChat agents must have unique names. Duplicate agent names found: {twice}")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            logger.warning("Several agents of the group are called %s: by name, the first is meant.", ", ".join(twice))
         repeats = cast("object", self.allow_repeat_speaker)
         if repeats is not None and not isinstance(repeats, bool | list):
             raise ValueError("GroupChat allow_repeat_speaker should be a bool or a list of Agents.")
@@ -181,8 +186,7 @@ class GroupChat:
         among = self.agents if agents is None else agents
         if any(one not in self.agents for one in among):
             raise UndefinedNextAgentError
-        names = self.agent_names
-        start = names.index(agent.name) + 1 if agent.name in names else 0
+        start = self.agents.index(agent) + 1 if agent in self.agents else 0
         for number in range(len(self.agents)):
             one = self.agents[(start + number) % len(self.agents)]
             if one in among:
@@ -313,3 +317,5 @@ class GroupChat:
     def random_select_speaker(self, agents: list[Any] | None = None) -> Any:
         """Anybody."""
         return random.choice(self.agents if agents is None else agents)  # noqa: S311 - nothing is to be kept from anyone
+
+    a_select_speaker = twin(select_speaker)

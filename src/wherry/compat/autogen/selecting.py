@@ -36,7 +36,11 @@ def chosen(group: GroupChat, selector: Any, among: Sequence[Any]) -> str | None:
         messages.append({"role": role, "content": prompt})
     for attempt in range(group.max_retries_for_selecting_speaker + 1):
         reply = client.ask(
-            messages, cache=selector.client_cache, tools=None, functions=None, max_tokens=_NAME_TOKENS
+            messages,
+            cache=selector.client_cache,
+            tools=None,
+            functions=None,
+            max_tokens=min(_NAME_TOKENS, client.max_tokens or _NAME_TOKENS),
         ).reply.text
         names = mentioned(reply, agents)
         if group.select_speaker_auto_verbose:
@@ -52,7 +56,12 @@ def chosen(group: GroupChat, selector: Any, among: Sequence[Any]) -> str | None:
 def _client(group: GroupChat, selector: Any) -> OpenAIWrapper | None:
     config = validated(group.select_speaker_auto_llm_config)
     if config is not None:
-        return OpenAIWrapper(owner=selector._owner, **config)
+        client = OpenAIWrapper(owner=selector._owner, **config)
+        own: Any = group.select_speaker_auto_model_client_cls
+        classes: list[Any] = [] if own is None else [*own] if isinstance(own, list | tuple) else [own]
+        for one in classes:
+            client.register_model_client(one)
+        return client
     return selector.client
 
 
