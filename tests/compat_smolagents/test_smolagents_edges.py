@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -272,3 +273,42 @@ def test_a_subclass_of_the_base_of_models_with_a_client_needs_no_more() -> None:
 
     answer = CodeAgent([], Own("m"), verbosity_level=-1).run("go")
     assert (answer, type(answer)) == ("so", AgentText)
+
+
+def test_brackets_are_no_markup_where_an_agent_is_drawn() -> None:
+    from rich.console import Console
+
+    class Odd(Tool):
+        name = "odd"
+        description = "Takes [/nothing] and [red]paint."
+        inputs = {"x": {"type": "string", "description": "an [i]x"}}
+        output_type = "string"
+
+        def forward(self, x: str) -> str:
+            return x
+
+    below = code_agent("x", name="below", description="[bold]D[/oops]")
+    agent = code_agent("x", tools=[Odd()], managed_agents=[below])
+    drawn = StringIO()
+    agent.logger.console = Console(file=drawn, width=200)
+    agent.visualize()
+    for said in ("Takes [/nothing] and [red]paint.", "an [i]x", "[bold]D[/oops]"):
+        assert said in drawn.getvalue()
+
+
+def test_an_agent_that_is_run_in_a_loop_and_edited_between_the_steps_of_a_stream() -> None:
+    import asyncio
+
+    agent = code_agent(code("print('salt')"), code("final_answer(2)"))
+
+    async def whole() -> list[Any]:
+        steps: list[Any] = []
+        for step in agent.run("go", stream=True):
+            steps.append(step)
+            if getattr(step, "step_number", 0) == 1:
+                step.observations = "pepper"
+        return steps
+
+    assert asyncio.run(whole())[-1].output == 2
+    sent = str(agent.model.asked[1])
+    assert ("pepper" in sent, "salt\\n" in sent) == (True, False)

@@ -145,7 +145,7 @@ class AgentLogger:
         """Print an agent, its tools and the agents below it."""
         from rich.tree import Tree
 
-        tree = Tree(_headline(agent))
+        tree = Tree(_text(_headline(agent)))
         _branches(tree, agent)
         self.console.print(tree)
 
@@ -192,6 +192,13 @@ class Monitor:
             self.logger.log(Text(f"{said}]", style="dim"), level=LogLevel.INFO)
 
 
+def _text(said: object) -> Any:  # Any: rich's Text
+    """As it is: brackets in it are no markup."""
+    from rich.text import Text
+
+    return Text(_visible(str(said)))
+
+
 def _visible(text: str) -> str:
     from wherry.observe.visible import visible
 
@@ -208,18 +215,18 @@ def _branches(tree: Any, agent: _Described) -> None:  # Any: rich's Tree
 
     imports: object = getattr(agent, "additional_authorized_imports", None)
     if imports is not None:
-        tree.add(f"Authorized imports: {imports}")
+        tree.add(_text(f"Authorized imports: {imports}"))
     table = Table(show_header=True, header_style="bold")
     for column in ("Name", "Description", "Arguments"):
         table.add_column(column)
     for name, tool in agent.tools.items():
         inputs: Mapping[str, Mapping[str, object]] = getattr(tool, "inputs", None) or {}
         lines = (f"{one} ({body.get('type')}): {body.get('description', '')}" for one, body in inputs.items())
-        table.add_row(name, str(getattr(tool, "description", tool)), "\n".join(lines))
+        table.add_row(_text(name), _text(getattr(tool, "description", tool)), _text("\n".join(lines)))
     tree.add("Tools:").add(table)
     if agent.managed_agents:
         below = tree.add("Managed agents:")
         for name, managed in agent.managed_agents.items():
-            branch = below.add(_headline(managed, name))
-            branch.add(f"Description: {managed.description}")
+            branch = below.add(_text(_headline(managed, name)))
+            branch.add(_text(f"Description: {managed.description}"))
             _branches(branch, managed)
