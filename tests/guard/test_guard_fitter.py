@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -371,3 +373,24 @@ def test_thoughts_that_cannot_be_made_shorter_go_with_their_turn(window: int) ->
     assert fitted.tokens + fitted.max_output <= window
     assert fitted.messages[0] is messages[0]
     assert (think in kept) is (window > 2_000)  # as it is, or not at all
+
+
+def test_threads_take_turns() -> None:
+    inside: list[int] = []
+    most = 0
+
+    def count(text: str) -> int:
+        nonlocal most
+        inside.append(1)
+        most = max(most, len(inside))
+        time.sleep(0)  # lets others go on
+        inside.pop()
+        return len(text) // 3 + 1
+
+    fitter = Fitter(1_024, count)
+    conversations = [[{"role": "user", "content": f"{n} of {k}"} for k in range(40)] for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        fits = list(pool.map(fitter.fit, conversations))
+
+    assert most == 1
+    assert [fitted.messages[0]["content"][:4] for fitted in fits] == [f"{n} of" for n in range(8)]

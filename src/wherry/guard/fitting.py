@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from threading import Lock
 from typing import Any, Literal, cast
 
 from wherry.context import DEFAULT_WINDOW, ContextBudget, TokenCounter
@@ -53,7 +54,8 @@ class Fitter:
     there: only its new messages are read and counted, and between two foldings each answer begins with the one before,
     so that a prompt cache stays warm.
 
-    Not safe for concurrent use by threads; `afit` may run concurrently in one event loop.
+    `fit` may be called by several threads, which take turns: a middleware is shared by all requests of a server. `afit`
+    may run concurrently in one event loop.
 
     Args:
         budget: A `ContextBudget`, or the window in tokens. Without a window, 8,192 is assumed.
@@ -98,6 +100,7 @@ class Fitter:
             run_id=run_id,
         )
         self._writing = partial(self._folding, writer=self._writer)
+        self._one_at_a_time = Lock()
         self._counts: OrderedDict[bytes, int] = OrderedDict()
         self._conversations: OrderedDict[bytes, Conversation] = OrderedDict()
 
@@ -132,10 +135,11 @@ class Fitter:
             ConfigurationError: `messages` is no list of dicts.
         """
         waiting = self._fit(messages, tools, system, style, self._reserve(max_output), self._folding)
-        try:
-            waiting.send(None)
-        except StopIteration as done:
-            return cast("Fitted", done.value)
+        with self._one_at_a_time:
+            try:
+                waiting.send(None)
+            except StopIteration as done:
+                return cast("Fitted", done.value)
         waiting.close()
         raise RuntimeError("an extract waits for nothing")
 
