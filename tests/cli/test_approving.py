@@ -105,6 +105,28 @@ def test_what_waits_below_a_run_in_the_middle_of_a_tree_is_listed_by_its_id_too(
     assert len(paying("approvals", root.pop(), "--json", "--all").stdout.splitlines()) == 4
 
 
+def test_what_was_decided_is_shown_whole_and_harmless(paying: Command) -> None:
+    paying("run", "pay", "--agent", "paying.py:payer", "--session", "mail")
+    waits = listed(paying)
+    paying("approve", waits["ann"]["id"], "--arguments", '{"amount": 50, "to": "zoë"}', "--reason", "ñ\x1b[31m\n")
+    assert paying("deny", waits["bob"]["id"], "--reason", "y" * 100_000).returncode == 0
+    lines = paying("approvals", "--all").stdout.splitlines()
+    [approved] = [line for line in lines if line.startswith("  approved")]
+    assert 'with {"amount": 50, "to": "zoë"}: ñ' in approved
+    assert "\x1b" not in approved
+    [denied] = [line for line in lines if line.startswith("  denied")]
+    assert len(denied) < 2_100
+    paying("resume", waits["ann"]["root_run_id"], "--quiet")
+    assert paying("prune", "--session", "mail").stdout.startswith("1 runs pruned")
+    gone = paying("approve", waits["ann"]["id"])
+    assert (gone.returncode, "there is no approval" in gone.stderr) == (1, True)
+    for more in ((), ("--agent", "paying.py:payer")):
+        resumed = paying("resume", waits["ann"]["root_run_id"], *more)
+        assert (resumed.returncode, "removed by pruning" in resumed.stderr) == (1, True), resumed.stderr
+        assert "go on with it" not in resumed.stderr
+    assert paying("audit", "verify").returncode == 0
+
+
 def test_json_has_what_waits(paying: Command) -> None:
     done = paying("run", "pay", "--agent", "paying.py:payer", "--json")
     assert done.returncode == 3
@@ -123,6 +145,7 @@ def test_json_has_what_waits(paying: Command) -> None:
         (("approve", "{ann}", "--arguments", "5"), "is no object", 2),
         (("approve", "{ann}", "--arguments", "{no"), "is no JSON", 2),
         (("approve", "{ann}", "--arguments", '{"amount": NaN, "to": "y"}'), "is no JSON", 2),
+        (("approve", "{ann}", "--arguments", '{"amount": 1, "amount": 2, "to": "y"}'), "'amount' is there twice", 2),
         (("approve", "{ann}", "--arguments", '{"amount": "x", "to": "y"}'), "`amount`", 1),
         (("approve", "{ann}", "--result", "5"), "takes no result", 1),
         (("approvals", "none"), "none", 1),

@@ -126,7 +126,8 @@ def told(approval: Approval) -> Iterator[str]:
         return
     word = "approved" if decision.approved else "denied"
     by, reason = f" by {decision.by}" if decision.by else "", f": {decision.reason}" if decision.reason else ""
-    yield one_line(f"  {word}{by}{reason}", 500)
+    given = "" if decision.arguments is None else f" with {_shown(dict(decision.arguments))}"
+    yield f"  {one_line(f'{word}{by}{given}{reason}', ARGUMENT_CHARS)}"
 
 
 def _decide(id: str, decision: Decision, *, as_json: bool) -> Exit:
@@ -167,11 +168,20 @@ def _object(option: str, text: str | None) -> Mapping[str, Any] | None:
 
 def _value(option: str, text: str) -> object:
     try:
-        value = cast("object", json.loads(text))
+        value = cast("object", json.loads(text, object_pairs_hook=_once))
         json.dumps(value, allow_nan=False)  # Python reads NaN, which is no JSON and no amount
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{option} is no JSON: {error}") from error
     return value
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object whose keys are there once: which of two amounts was meant, nobody knows."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
 
 
 def _person() -> str:
