@@ -104,6 +104,21 @@ async def test_one_index_under_two_names_is_one_witness(monkeypatch: pytest.Monk
         await search("duckduckgo", "yahoo")
 
 
+async def test_an_encyclopedia_is_no_witness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not in Wikipedia may well be on the web."""
+    nothing = Answer(b'["wherry boats", [], [], []]', media_type="application/json")
+
+    def payload(*_: object, **__: object) -> dict[str, str]:
+        return {}
+
+    # The engine itself, but for the address that it makes for each language.
+    monkeypatch.setattr(engines.ENGINES["text"]["wikipedia"], "build_payload", payload)
+    with Serving(monkeypatch, wikipedia=nothing, mojeek=Answer(EMPTY)), pytest.raises(ToolError) as caught:
+        await search("wikipedia", "mojeek")
+    assert "unknown" in caught.value.message
+    assert "wikipedia: nothing; mojeek: nothing" in caught.value.message
+
+
 async def test_nobody_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines.ENGINES["text"]["brave"], "search_url", "http://127.0.0.1:1/")
     with pytest.raises(ToolError, match=r"unknown: .*brave"):

@@ -21,6 +21,8 @@ ENGINES = ("duckduckgo", "brave", "mojeek", "startpage", "yahoo", "yandex", "goo
 """In the order in which they are asked, until one has results."""
 _AGREEING = 2
 """Engines, each with an index of its own, that must have found nothing before that is believed."""
+_NO_INDEX_OF_THE_WEB = frozenset({"wikipedia", "grokipedia"})
+"""What they do not have may well be on the web."""
 
 # Pages that are answered with 200 and hold no results because they ask whether a person is there.
 _BLOCKED = re.compile(
@@ -97,6 +99,9 @@ class WebSearch(Tool):
                 return listing(asked.found[: self.results], max_chars=self.max_chars)
             if not asked.answered:
                 failed.append(f"{name}: {asked.why}")
+                continue
+            if name in _NO_INDEX_OF_THE_WEB:
+                failed.append(f"{name}: nothing")
                 continue
             empty.setdefault(str(known[name].provider), name)
             if len(empty) >= _AGREEING:
