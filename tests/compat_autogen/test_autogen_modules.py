@@ -13,6 +13,7 @@ from wherry import FunctionModel, ScriptedModel
 from wherry.compat.autogen import (
     AssistantAgent,
     ConversableAgent,
+    GroupChat,
     LLMConfig,
     UpdateSystemMessage,
     UserProxyAgent,
@@ -25,6 +26,7 @@ from wherry.compat.autogen.agentchat.contrib.capabilities.transform_messages imp
 from wherry.compat.autogen.agentchat.contrib.capabilities.transforms import MessageHistoryLimiter, MessageTokenLimiter
 from wherry.compat.autogen.code_utils import execute_code, extract_code, infer_lang
 from wherry.compat.autogen.exception_utils import InvalidCarryOverType, SenderRequired
+from wherry.compat.autogen.graph_utils import check_graph_validity, has_self_loops, invert_disallowed_to_allowed
 from wherry.compat.autogen.io import IOConsole, IOStream
 from wherry.compat.autogen.oai.openai_utils import get_config, get_config_list
 from wherry.compat.autogen.token_count_utils import count_token, get_max_token_limit, percentile_used, token_left
@@ -238,6 +240,29 @@ async def test_a_stream_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     assert any("hm" in one for one in again.shown)
     assert capsys.readouterr().out == ""
     assert isinstance(IOStream.get_default(), IOConsole)
+
+
+def test_who_may_speak_after_whom(caplog: pytest.LogCaptureFixture) -> None:
+    a, b, c, other = (ConversableAgent(name, llm_config=False) for name in ("a", "b", "c", "other"))
+    agents = [a, b, c]
+    allowed = invert_disallowed_to_allowed({a: [b, other]}, agents)
+    assert allowed == {a: [a, c], b: agents, c: agents}
+    assert has_self_loops(allowed)
+    assert not has_self_loops({a: [b], b: [a]})
+    for wrong in ([a], {a: b}, {other: [a]}, {a: ["b"]}):
+        with pytest.raises(ValueError, match="allowed_speaker_transitions_dict"):
+            check_graph_validity(wrong, agents)
+    assert caplog.text == ""
+    check_graph_validity({a: [b, b], b: [a]}, agents)
+    assert all(word in caplog.text for word in ("isolated", "do not match agents", "duplicate"))
+    chat = GroupChat(
+        agents,
+        [],
+        2,
+        allowed_or_disallowed_speaker_transitions={a: [other, c]},
+        speaker_transitions_type="allowed",
+    )
+    assert chat.select_speaker(a, a) is c  # one who is not there does not speak
 
 
 def test_code(tmp_path: Path) -> None:

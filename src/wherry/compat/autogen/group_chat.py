@@ -17,6 +17,7 @@ from wherry.compat.autogen.exception_utils import (
     NoEligibleSpeakerError,
     UndefinedNextAgentError,
 )
+from wherry.compat.autogen.graph_utils import check_graph_validity, invert_disallowed_to_allowed
 from wherry.compat.autogen.io import IOStream
 from wherry.compat.autogen.messages import Dict, content_str
 
@@ -130,16 +131,12 @@ class GroupChat:
                 "GroupChat allowed_or_disallowed_speaker_transitions is not None, but speaker_transitions_type is "
                 "None. Please set speaker_transitions_type to either 'allowed' or 'disallowed'."
             )
-        for agent, others in given.items():
-            if not isinstance(cast("object", others), list):
-                raise ValueError("allowed_speaker_transitions_dict must be a dictionary with lists as values.")  # noqa: TRY004 - programs catch it
-            if unknown := [one for one in (agent, *others) if one not in self.agents]:
-                raise ValueError(f"allowed_speaker_transitions_dict has {unknown[0]!r}, who is not in the group")
+        check_graph_validity(given, self.agents)
         if not any(given.values()) and kind == "allowed":
             raise ValueError("allowed_speaker_transitions_dict must have at least one edge.")
         if kind == "allowed":
             return dict(given)
-        return {a: [b for b in self.agents if b not in given.get(a, ())] for a in self.agents}
+        return invert_disallowed_to_allowed(given, self.agents)
 
     @property
     def agent_names(self) -> list[str]:
