@@ -34,7 +34,7 @@ from wherry.compat.smolagents import (
 )
 from wherry.compat.smolagents.models import get_clean_message_list, supports_stop_parameter
 from wherry.compat.smolagents.utils import parse_code_blobs
-from wherry.errors import ConfigurationError
+from wherry.errors import ConfigurationError, ToolTimeout
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +116,11 @@ def test_a_built_in_tool_is_derived_from() -> None:
     )
     agent.run("go")
     assert "QUIET" in str(actions(agent)[0].observations)
+
+
+def test_a_built_in_tool_keeps_to_its_time_when_it_is_called_by_hand() -> None:
+    with pytest.raises(ToolTimeout, match="did not return within"):
+        PythonInterpreterTool(timeout_seconds=0.3)("while True: pass")
 
 
 def answering(text: str) -> tuple[Any, list[dict[str, Any]]]:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any  # Any: answers are of any kind
@@ -48,7 +49,18 @@ class AwaitedTool(Tool):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         from wherry.agents import portal
 
-        return portal.call(partial(self.awaited, **{**dict(zip(self.inputs or (), args, strict=False)), **kwargs}))
+        return portal.call(partial(self._in_time, {**dict(zip(self.inputs or (), args, strict=False)), **kwargs}))
+
+    async def _in_time(self, arguments: Mapping[str, Any]) -> Any:
+        """Called by hand, the tool keeps to its time as well."""
+        deadline = asyncio.timeout(self.timeout)
+        try:
+            async with deadline:
+                return await self.awaited(**arguments)
+        except TimeoutError:
+            if deadline.expired():
+                raise self._late() from None
+            raise
 
     def _run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> object:
         """An agent awaits what is not changed: then a run that is cancelled ends it too."""
