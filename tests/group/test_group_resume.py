@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wherry import CodeAgent, FunctionModel, GroupChat, Limits, RunStatus, ScriptedModel, ToolCallingAgent, open_store
+from wherry.agents import RunResult
 from wherry.agents.group import Chat, Human, MaxRounds, Mention
 from wherry.errors import ModelError, StoreConflict
 from wherry.journal import Event, EventType, read_events, verify
@@ -275,4 +276,66 @@ def test_a_person_below_a_manager_suspends_it_too() -> None:
     assert question.root_run_id == first.run_id
     answer = Decision(True, arguments={"text": "At noon."})
     assert manager.resume(first.run_id, approvals={question.id: answer}).output == "At noon."
+    store.close()
+
+
+def waiting_for(group: GroupChat, run_id: str, answers: dict[str, str | None]) -> RunResult:
+    """Answer the questions of these people, in another process as it were."""
+    pending = {one.agent or "": one.id for one in group.resume(run_id).pending}
+    decided = {
+        pending[name]: Decision(text is not None, arguments={"text": text} if text is not None else None)
+        for name, text in answers.items()
+    }
+    return group.resume(run_id, approvals=decided)
+
+
+def test_a_person_in_a_group_within_a_group_is_waited_for() -> None:
+    store = open_store("memory://")
+
+    def group() -> GroupChat:
+        inner = GroupChat(
+            [member("ann"), Human("eve", ask="wait")],
+            speaker="round_robin",
+            max_rounds=2,
+            name="inner",
+            description="2",
+        )
+        return GroupChat([member("bo"), inner], speaker="round_robin", max_rounds=4, store=store)
+
+    first = group().run("Agree on a time.")
+    assert (first.status, first.steps) == (RunStatus.WAITING, 2)
+    count = len(asked)
+    second = waiting_for(group(), first.run_id, {"eve": "At noon."})
+    assert second.status is RunStatus.WAITING
+    assert len(asked) == count + 2, "bo and ann spoke once more, and nobody again"
+    third = waiting_for(group(), first.run_id, {"eve": "At one."})
+    assert (third.status, third.output) == (RunStatus.COMPLETED, "At one.")
+    authors = [(author, text) for _, author, text in spoken(group(), first.run_id) if author == "inner"]
+    assert authors == [("inner", "At noon."), ("inner", "At one.")]
+    store.close()
+
+
+def test_people_who_speak_at_once_are_waited_for_one_by_one() -> None:
+    store = open_store("memory://")
+
+    def group() -> GroupChat:
+        people = [Human("eve", ask="wait"), Human("zoe", ask="wait")]
+        order = [["ann", "eve", "zoe"], ["bo"]]
+        return GroupChat(
+            [member("ann"), *people, member("bo")],
+            speaker=lambda chat: order[chat.round] if chat.round < 2 else None,
+            store=store,
+        )
+
+    first = group().run("Agree on a time.")
+    assert (first.status, sorted(one.agent or "" for one in first.pending)) == (RunStatus.WAITING, ["eve", "zoe"])
+    count = len(asked)
+    assert spoken(group(), first.run_id)[1:] == [], "nothing of a round is put down before all of it is there"
+    second = waiting_for(group(), first.run_id, {"zoe": "At one."})
+    assert (second.status, [one.agent for one in second.pending]) == (RunStatus.WAITING, ["eve"])
+    assert len(asked) == count
+    third = waiting_for(group(), first.run_id, {"eve": None})
+    assert third.status is RunStatus.COMPLETED
+    assert [author for _, author, _ in spoken(group(), first.run_id)] == ["user", "ann", "zoe", "bo"]
+    assert len(asked) == count + 1
     store.close()
