@@ -53,7 +53,7 @@ class Seat:
 
     def setting(self, window: int) -> str:
         """Who is there, and what the conversation is about."""
-        room = min(_TASK_CHARS, window // 8)  # a small window has tools to hold too, and the task is in the view besides
+        room = min(_TASK_CHARS, window // 8)  # a small window has tools to hold, and the task is in the view besides
         about = min(_ABOUT_CHARS, room // max(len(self._others), 1))
         rows = [
             f"- {name}: {head_and_tail(' '.join(text.split()), about)}" if text and about > 16 else f"- {name}"
