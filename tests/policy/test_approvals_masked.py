@@ -152,3 +152,21 @@ async def test_nor_is_a_call_that_was_never_begun(store: Store) -> None:
     waits = await agent.aresume(store.runs()[0].run_id)
     assert [one.arguments for one in waits.pending] == [{"key": "…7890"}]
     assert door.keys == []
+
+
+async def test_nor_is_one_with_what_a_managed_agent_gave(store: Store) -> None:
+    """Whose own records alone say that a secret was taken out: its manager's have the beginning of what it gave."""
+    door = Door()
+    said = f"{'long ' * 1000}{SECRET}"
+    clerk = CodeAgent(
+        [], ScriptedModel([f"```python\nfinal_answer({said!r})\n```"]), name="clerk", description="Knows."
+    )
+    code = "```python\nkey = clerk(task='the key')\nopen_door(key=key[-40:])\nfinal_answer(1)\n```"
+    options: dict[str, Any] = {"managed_agents": [clerk], "store": store, "name": "boss"}
+    boss = CodeAgent(door.tools, ScriptedModel([code]), **options)
+    with door.scope:
+        await boss.arun("open the door")
+    run_id = next(run.run_id for run in store.runs() if run.parent_run_id is None)
+    waits = await CodeAgent(door.tools, ScriptedModel([]), **options).aresume(run_id)
+    assert [one.arguments["key"][-5:] for one in waits.pending] == ["…7890"]
+    assert door.keys == [said[-40:]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from wherry.journal import EventType
+from wherry.journal import EventType, read_events
 from wherry.messages import canonical
 from wherry.redaction import MASK
 from wherry.tools import as_json
@@ -39,7 +39,10 @@ def masked(run: Run, arguments: Given) -> bool:
     """Whether arguments have a mask where there was a secret: they come from records that were made without it."""
     if MASK not in canonical(as_json(dict(arguments))):
         return False
-    return any(event.payload.get("masked") for event in run.past)
+    told = [event.payload["run_id"] for event in run.past if event.type is EventType.AGENT_RETURNED]
+    return any(event.payload.get("masked") for event in run.past) or any(
+        event.payload.get("masked") for run_id in told for event in read_events(run.store, run_id)
+    )
 
 
 def root_of(run: Run) -> str:
