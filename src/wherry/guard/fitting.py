@@ -288,9 +288,9 @@ def _dicts(messages: Sequence[Dict]) -> Sequence[Dict]:
     """
     given = cast("object", messages)
     if isinstance(given, str | Mapping) or not isinstance(given, Sequence):
-        raise ConfigurationError(f"messages are a list of dicts, not {type(given).__name__}", hint=_EXAMPLE)
-    read = [raw if isinstance(raw, Mapping) else _dumped(raw, n) for n, raw in enumerate(cast("list[object]", given))]
-    return cast("list[Dict]", read)
+        raise ConfigurationError(f"messages are a list of dicts, not {type(messages).__name__}", hint=_EXAMPLE)
+    items = cast("Sequence[object]", given)
+    return [cast("Dict", raw) if isinstance(raw, Mapping) else _dumped(raw, n) for n, raw in enumerate(items)]
 
 
 def _dumped(raw: object, number: int) -> Dict:
