@@ -66,6 +66,8 @@ def test_a_database(tmp_path: Path) -> None:
             ("assistant", "AssistantAgent"),
             ("user", "UserProxyAgent"),
         ]
+        (wrapper,) = rows("SELECT init_args FROM oai_wrappers")
+        assert {*json.loads(wrapper["init_args"])} == {"config_list", "base_config"}
         assert "sk-secret" not in "".join(map(str, agents)) + str(rows("SELECT * FROM oai_wrappers"))
         (called,) = rows("SELECT source_name, function_name, args, returns FROM function_calls")
         assert (called["source_name"], json.loads(called["args"])) == ("user", {"city": "Rome"})

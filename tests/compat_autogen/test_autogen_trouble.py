@@ -82,6 +82,20 @@ def test_code_that_fails_tells_where() -> None:
     assert "ZeroDivisionError" in done.output
 
 
+def test_a_file_that_was_saved_is_run(tmp_path: Path) -> None:
+    executor = LocalCommandLineCodeExecutor(work_dir=tmp_path)
+    saved = executor.execute_code_blocks([CodeBlock("# filename: made.py\nprint('made')", "python")])
+    assert saved.exit_code == 0
+    done = executor.execute_code_blocks([CodeBlock("# run it\npython3 made.py", "sh")])
+    assert (done.exit_code, done.output) == (0, "made\n")
+    (tmp_path / "bad.py").write_text("exit(7)")
+    assert executor.execute_code_blocks([CodeBlock("python bad.py\npython made.py", "bash")]).exit_code == 7
+    for line in ("ls", "python ../made.py", "python missing.py", "rm -rf ."):
+        done = executor.execute_code_blocks([CodeBlock(line, "sh")])
+        assert done.exit_code == 1
+        assert "there is no shell" in done.output
+
+
 def test_files_stay_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "coding").mkdir()
     code = "# filename: ../escaped.py\nopen('made.txt', 'w').write('x')"

@@ -10,7 +10,8 @@ classic agents. Below them are wherry's models, context bound, sandbox, limits a
   program stay as they are.
 * Models are asked again when that helps, by the kind of failure; `config_list` is a list of models behind one another.
 * Code runs in wherry's sandbox, whatever `use_docker` or an executor says. There is no shell in it: blocks of shell may
-  install packages (`pip install ...`), nothing else. Files of `work_dir` go in, and come out changed.
+  install packages (`pip install ...`) and run files of the work folder (`python made.py`), nothing else. Files of
+  `work_dir` go in, and come out changed.
 * A chat is a run in the store, each reply a run below it. `limits=Limits(...)` of the agent that begins a chat hold for
   all of it; `store`, `context` and `limits` are taken by every agent.
 * `a_` functions run the same code as the others, in a thread; coroutines of the program run in its own event loop.

@@ -57,7 +57,8 @@ class OpenAIWrapper:
         self._clients = ModelClients(merged(config))
         self._single: dict[int, OpenAIWrapper] = {}
         if runtime_logging.logging_enabled():
-            runtime_logging.log_new_wrapper(self, config)
+            shared = {key: value for key, value in config.items() if key != "config_list"}
+            runtime_logging.log_new_wrapper(self, {"config_list": config["config_list"], "base_config": shared})
         self._whole: OpenAIWrapper | None = None
         self.actual_usage_summary: Dict | None = None
         self.total_usage_summary: Dict | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _BLOCK = re.compile(r"```[ \t]*([\w+#-]*)?[ \t]*\r?\n(.*?)\r?\n[ \t]*```", re.DOTALL)
 _PIP = re.compile(r"^\s*(?:[!$]\s*)?(?:python3?\s+-m\s+)?pip3?\s+install\s+(.+)$")
+_FILE = re.compile(r"^\s*(?:[!$]\s*)?python3?\s+([\w./-]+\.py)\s*$")
 _PYTHON = frozenset({"python", "py", "python3", ""})
 _SHELL = frozenset({"sh", "bash", "shell", "console"})
 _NAME = re.compile(r"^#\s*(?:filename:|FILENAME:)\s*(\S+)")
@@ -96,8 +97,8 @@ class CodeExecutor(Protocol):
 class SandboxExecutor:
     """Runs Python in wherry's sandbox, each block by itself; the files of the work folder go in, and come out changed.
 
-    Blocks of shell may install packages (`pip install ...`), which the blocks behind them then have; there is no shell
-    in the sandbox for anything else.
+    Blocks of shell may install packages (`pip install ...`), which the blocks behind them then have, and run files of
+    the work folder (`python made.py`); there is no shell in the sandbox for anything else.
 
     Args:
         timeout: Seconds for a block.
@@ -153,19 +154,32 @@ class SandboxExecutor:
         if language in _PYTHON:
             return portal.call(partial(self._run, code))
         if language in _SHELL:
-            return self._install(code)
+            return self._shell(code)
         return CodeResult(1, f"unknown language {language}: the sandbox runs Python")
 
-    def _install(self, code: str) -> CodeResult:
-        lines = [line for line in code.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-        wanted: list[str] = []
-        for line in lines:
-            match = _PIP.match(line)
-            if match is None:
-                return CodeResult(1, f"there is no shell in the sandbox ({line.strip()[:80]}): write it in Python")
-            wanted += [word for word in match[1].split() if not word.startswith("-")]
-        self.packages += [name for name in wanted if name not in self.packages]
-        return CodeResult(0, f"available from now on: {', '.join(wanted)}")
+    def _shell(self, code: str) -> CodeResult:
+        """Lines that install packages, or run a file of the work folder."""
+        said: list[str] = []
+        for line in code.splitlines():
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            if (match := _PIP.match(line)) is not None:
+                wanted = [word for word in match[1].split() if not word.startswith("-")]
+                self.packages += [name for name in wanted if name not in self.packages]
+                said.append(f"available from now on: {', '.join(wanted)}")
+            elif (match := _FILE.match(line)) is not None and (path := self._file(match[1])) is not None:
+                done = portal.call(partial(self._run, path.read_text("utf-8")))
+                said.append(done.output)
+                if done.exit_code != 0:
+                    return CodeResult(done.exit_code, "\n".join(said))
+            else:
+                said.append(f"there is no shell in the sandbox ({line.strip()[:80]}): write it in Python")
+                return CodeResult(1, "\n".join(said))
+        return CodeResult(0, "\n".join(said))
+
+    def _file(self, name: str) -> Path | None:
+        path = None if self.work_dir is None else _below(self.work_dir, name)
+        return path if path is not None and path.is_file() else None
 
     async def _run(self, code: str) -> CodeResult:
         from wherry.sandbox import Conditions, SandboxLimits, get_sandbox

@@ -80,7 +80,8 @@ class SqliteLogger:
     def write(self, table: str, row: Mapping[str, Any]) -> None:
         """Add a row. A log that cannot be written stops no chat."""
         row = {**row, "session_id": self.session_id} if table not in ("events", "function_calls") else row
-        query = f"INSERT OR REPLACE INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - names of our own
+        again = "IGNORE" if table.startswith("oai_") else "REPLACE"  # agents are logged by each class that makes them
+        query = f"INSERT OR {again} INTO {table} ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"  # noqa: S608 - names of our own
         try:
             with self._lock:
                 if self.con is not None:
@@ -197,6 +198,13 @@ def log_new_wrapper(wrapper: Any, init_args: Mapping[str, Any]) -> None:
     """A wrapper around models that was made."""
     args = _text(_without_secrets(init_args))
     _write("oai_wrappers", {"wrapper_id": id(wrapper), "init_args": args, "timestamp": get_current_ts()})
+
+
+def log_new_client(client: Any, wrapper: Any, init_args: Mapping[str, Any]) -> None:
+    """A client of a server that was made."""
+    row = {"client_id": id(client), "wrapper_id": id(wrapper), "class": type(client).__name__}
+    args = _text(_without_secrets(init_args))
+    _write("oai_clients", {**row, "init_args": args, "timestamp": get_current_ts()})
 
 
 def log_event(source: Any, name: str, **kwargs: Any) -> None:
