@@ -18,9 +18,9 @@ from wherry.store import Store
 from wherry.tools import Tool
 
 pytestmark = pytest.mark.anyio
-SECRET = "sk-proj-abcdefghijklmnop1234567890"
+SECRET = "sk-proj-abcdefghijklmnopqrstx7yz"  # with no number that patterns of other tests look for
 LITERAL = f'```python\nfinal_answer(open_door(key="{SECRET}"))\n```'
-COMPUTED = '```python\nfinal_answer(open_door(key="sk-proj-abcdefgh" + "ijklmnop1234567890"))\n```'
+COMPUTED = '```python\nfinal_answer(open_door(key="sk-proj-abcdefgh" + "ijklmnopqrstx7yz"))\n```'
 READ = "```python\nkey = read_key()\nopen_door(key=key)\nfinal_answer(1)\n```"
 
 
@@ -84,7 +84,7 @@ async def test_a_call_from_the_records_is_not_made_with_a_mask(store: Store, kin
     agent = again(door, kind, store)
     for waits in (await agent.aresume(run_id), await agent.aresume(run_id)):
         assert waits.status is RunStatus.WAITING
-        assert [(one.kind, one.arguments) for one in waits.pending] == [("unknown", {"key": "…7890"})]
+        assert [(one.kind, one.arguments) for one in waits.pending] == [("unknown", {"key": "…x7yz"})]
         assert "held a secret" in waits.pending[0].why
     [unknown] = waiting(store)
     done = await agent.aresume(run_id, approvals={unknown.id: True})
@@ -150,7 +150,7 @@ async def test_nor_is_a_call_that_was_never_begun(store: Store) -> None:
         await CodeAgent(tools, ScriptedModel([code]), store=store).arun("open the door")
     agent = CodeAgent(tools, ScriptedModel([]), store=store)
     waits = await agent.aresume(store.runs()[0].run_id)
-    assert [one.arguments for one in waits.pending] == [{"key": "…7890"}]
+    assert [one.arguments for one in waits.pending] == [{"key": "…x7yz"}]
     assert door.keys == []
 
 
@@ -168,5 +168,5 @@ async def test_nor_is_one_with_what_a_managed_agent_gave(store: Store) -> None:
         await boss.arun("open the door")
     run_id = next(run.run_id for run in store.runs() if run.parent_run_id is None)
     waits = await CodeAgent(door.tools, ScriptedModel([]), **options).aresume(run_id)
-    assert [one.arguments["key"][-5:] for one in waits.pending] == ["…7890"]
+    assert [one.arguments["key"][-5:] for one in waits.pending] == ["…x7yz"]
     assert door.keys == [said[-40:]]
