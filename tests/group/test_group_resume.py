@@ -151,7 +151,8 @@ def play(url: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "failpoint", ["transcript.appended:1", "transcript.appended:7", "transaction.committed:40", "*:150", "*:333"]
+    "failpoint",
+    ["transcript.appended:1", "transcript.appended:7", "transaction.committed:40", "*:150", "*:285", "*:333"],
 )
 def test_a_chat_that_was_killed_goes_on_where_it_stood(tmp_path: Path, failpoint: str) -> None:
     memory = open_store("memory://")

@@ -60,8 +60,9 @@ async def turn(run: Run, group: GroupChat, seat: Seat, call: str, *, over: bool 
     except Exception as error:
         if group.on_error == "raise":
             raise
-        why = error.message if isinstance(error, WherryError) else f"{type(error).__name__}: {error}"
-        return Spoken(name, note=_could_not(name, why), error=error)
+        # As the turn's run has it on record: a chat that is gone on with takes it from there.
+        said = error.message if isinstance(error, WherryError) else str(error)
+        return Spoken(name, note=_could_not(name, f"{type(error).__name__}: {said}"), error=error)
     if result.status is RunStatus.WAITING:
         return Spoken(name, waiting=True)
     text = "" if result.output is None else unsigned(as_text(result.output), name).strip()
