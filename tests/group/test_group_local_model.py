@@ -13,7 +13,7 @@ from wherry.journal import EventType, read_events
 from wherry.models.local import LocalModel, pull
 from wherry.models.local.server import close_all
 
-pytestmark = pytest.mark.local_model
+pytestmark = [pytest.mark.local_model, pytest.mark.anyio]
 
 PEOPLE = {
     "mathematician": "Computes and proves.",
@@ -31,7 +31,7 @@ ASKED = (
 )
 
 
-def test_a_small_model_chooses_by_what_was_said() -> None:
+async def test_a_small_model_chooses_by_what_was_said() -> None:
     """By letters it chose the first participant each time, whoever that was: 7 of these 21."""
     try:
         file = pull("qwen2.5-coder-0.5b")
@@ -47,13 +47,14 @@ def test_a_small_model_chooses_by_what_was_said() -> None:
             ]
             group = GroupChat(agents, model=model, max_rounds=1, store=store)
             for task, expected in ASKED:
-                result = group.run(task)
+                result = await group.arun(task)
                 assert result.usage.requests == 2, "the choice took one request"
                 (choice,) = (e.payload for e in read_events(store, result.run_id) if e.type is EventType.SPEAKER_CHOSEN)
                 assert choice["how"] == "auto"
                 chosen.update(choice["speakers"])
                 right += choice["speakers"] == [expected]
     finally:
+        await model.aclose()
         close_all()
         store.close()
     assert right >= 15, chosen
