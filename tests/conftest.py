@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from wherry.errors import SandboxUnavailable
+
+# A shell that puts `make test` in the background lets it, and all that it starts, ignore Ctrl-C: tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Hypothesis measures by the clock how long an example and its making take: on a busy machine that says nothing of the
 # code. Examples are new ones at each run, but where a change is judged: there nothing may depend on luck.
