@@ -11,6 +11,7 @@ import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 
 from wherry.context.groups import Group, entries_of
 
@@ -47,6 +48,8 @@ _SHORTEST, _LONGEST = 8, 160
 """Characters of a sentence."""
 _READ = 20_000
 """Characters of a message that are looked through."""
+_MOST_VALUES = 64
+"""Of a sentence: more than a line of a summary has room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,8 @@ def _weighed(sentence: str) -> tuple[int, tuple[str, ...]]:
     """How much there is in a sentence that nobody could guess, 0 for nothing; and the values in it."""
     if len(sentence) < _SHORTEST:
         return 0, ()
-    values = list(_values(mail="@" in sentence, slash="/" in sentence).finditer(sentence))
+    there = _values(mail="@" in sentence, slash="/" in sentence).finditer(sentence)
+    values = list(islice(there, _MOST_VALUES))
     strong = sum(found.group("strong") is not None for found in values)
     score = 2 * min(strong, 2) + min(len(values) - strong, 1)
     if _DECIDED.search(sentence):

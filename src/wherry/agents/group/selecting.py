@@ -30,8 +30,10 @@ from wherry.models import ModelRequest
 
 NEWEST = 4
 """Messages that the model sees."""
-MESSAGE_CHARS = 400
-"""Of each of them: enough to see whom it speaks to, and what about."""
+MESSAGE_CHARS = 300
+"""Of the newest one: enough to see whom it speaks to, and what about."""
+EARLIER_CHARS = 80
+"""Of each one before it, for who spoke and to whom: every question is kept in the journal, and most of it is these."""
 DESCRIPTION_CHARS = 200
 ALL_DESCRIPTIONS = 4_000
 """Characters of all descriptions together: with hundreds of participants each is shorter."""
@@ -123,8 +125,11 @@ class ByModel:
         system = "\n\n".join(part for part in parts if part)
         who = "" if self._instructions else f" {WHO}"
         question = f"Who speaks next: {self._safe(', '.join(candidates))}? Answer with {answer}{who}"
+        newest = chat.last(NEWEST)
+        room = [EARLIER_CHARS] * (len(newest) - 1) + [MESSAGE_CHARS]
         said = [
-            f"{one.author}: {head_and_tail(' '.join(one.text.split()), MESSAGE_CHARS)}" for one in chat.last(NEWEST)
+            f"{one.author}: {head_and_tail(' '.join(one.text.split()), most)}"
+            for one, most in zip(newest, room, strict=False)
         ]
         # One message: many chat templates refuse two of a user in a row.
         user = f"{question}\n\nWhat was said last:\n" + self._safe("\n\n".join(said))
