@@ -302,7 +302,7 @@ class Agent(ABC):
     @property
     def store(self) -> Store:
         """Where this agent's runs are kept; opened at first use."""
-        if isinstance(self._store, Store):
+        if self._store is not None and not isinstance(self._store, str):  # looking at a protocol's methods takes long
             return self._store
         pid = os.getpid()
         if self._opened is None or self._opened[0] != pid:  # a forked child opens its own

@@ -134,7 +134,7 @@ class Toolbox:
         """As it may stand in a request. Who gives what is from outside often writes the tool's description too."""
         tool = self.tools.get(schema.name)
         outside = tool is not None and tool.untrusted
-        return _escaped(schema, partial(_clean, control_tokens=self._control_tokens, outside=outside))
+        return _safe(schema, self._control_tokens, outside)
 
     def _made_once(self, item: object, make: Callable[[], Tool], intent: bool) -> Tool:
         """The same object gives the same tool: a schema is built once, however often the dict changes."""
@@ -143,6 +143,22 @@ class Toolbox:
         if known is None or known[0] is not item:
             known = self._made[key] = (item, with_intent(make()) if intent else make())
         return known[1]
+
+
+_SAFE: dict[tuple[str, tuple[str, ...], bool], tuple[ToolSchema | None]] = {}
+"""By digest, what is shown in place of a schema; None: itself. A thousand runs show the same ones."""
+_MOST_SAFE = 1_024
+
+
+def _safe(schema: ToolSchema, control_tokens: tuple[str, ...], outside: bool) -> ToolSchema:
+    key = digest(canonical(schema.to_json())), control_tokens, outside
+    known = _SAFE.get(key)
+    if known is None:
+        if len(_SAFE) >= _MOST_SAFE:
+            _SAFE.clear()
+        made = _escaped(schema, partial(_clean, control_tokens=control_tokens, outside=outside))
+        known = _SAFE[key] = (None if made is schema else made,)
+    return known[0] or schema
 
 
 def _named(schema: ToolSchema, name: str) -> ToolSchema:
