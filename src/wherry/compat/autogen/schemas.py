@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, get_args, get_origin, get_type_hints  # Any: users' own types
 
 from pydantic import BaseModel, TypeAdapter
 
 from wherry.compat.autogen.messages import Dict
+
+logger = logging.getLogger("wherry.compat.autogen.function_utils")
 
 
 def get_function_schema(f: Callable[..., Any], *, name: str | None = None, description: str) -> Dict:
@@ -24,25 +27,37 @@ def get_function_schema(f: Callable[..., Any], *, name: str | None = None, descr
     properties: Dict = {}
     required: list[str] = []
     bare: list[str] = []
+    untold: list[str] = []
     hints = _hints(f)
     for key, parameter in inspect.signature(f).parameters.items():
         if key == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if key not in hints:
-            if parameter.default is parameter.empty:
-                bare.append(f"'{key}'")
+            (bare if parameter.default is parameter.empty else untold).append(f"'{key}'")
             continue
         properties[key] = _property(hints[key], key, parameter.default)
         if parameter.default is parameter.empty:
             required.append(key)
+    called = getattr(f, "__name__", type(f).__name__)
+    if "return" not in hints:
+        logger.warning(_NO_RETURN.format(called))
+    if untold:
+        logger.warning(_UNTOLD.format(called, ", ".join(sorted(untold))))
     if bare:
         raise TypeError(
-            f"All parameters of the function '{f.__name__}' without default values must be annotated. The annotations "
+            f"All parameters of the function '{called}' without default values must be annotated. The annotations "
             f"are missing for the following parameters: {', '.join(sorted(bare))}"
         )
     parameters = {"type": "object", "properties": properties, "required": required}
-    function = {"description": description, "name": name or f.__name__, "parameters": parameters}
+    function = {"description": description, "name": name or called, "parameters": parameters}
     return {"type": "function", "function": function}
+
+
+_NO_RETURN = (
+    "The return type of the function '{}' is not annotated. Although annotating it is optional, the function should "
+    "return either a string, a subclass of 'pydantic.BaseModel'."
+)
+_UNTOLD = "The following parameters of the function '{}' with default values are not annotated: {}."
 
 
 def _hints(f: Callable[..., Any]) -> Dict:
@@ -53,9 +68,8 @@ def _hints(f: Callable[..., Any]) -> Dict:
 
 
 def _property(annotation: Any, name: str, default: Any) -> Dict:
-    said = [one for one in get_args(annotation)[1:] if isinstance(one, str)] if _is_annotated(annotation) else []
-    plain = get_args(annotation)[0] if said else annotation
-    schema = TypeAdapter[Any](plain).json_schema()
+    said = [one for one in get_args(annotation)[1:] if isinstance(one, str)] if is_annotated(annotation) else []
+    schema = type2schema(get_args(annotation)[0] if said else annotation)
     out: Dict = {**schema, "description": said[0] if said else schema.get("description", name)}
     if default is not inspect.Parameter.empty and _is_json(default):
         out["default"] = default
@@ -64,7 +78,13 @@ def _property(annotation: Any, name: str, default: Any) -> Dict:
     return out
 
 
-def _is_annotated(annotation: Any) -> bool:
+def type2schema(t: Any) -> Dict:
+    """A type as a JSON Schema."""
+    return TypeAdapter[Any](t).json_schema()
+
+
+def is_annotated(annotation: Any) -> bool:
+    """Whether it is a type with words about it."""
     return get_origin(annotation) is Annotated
 
 
@@ -104,7 +124,7 @@ def load_basemodels_if_needed(func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _model(hint: Any) -> type[BaseModel] | None:
-    plain = get_args(hint)[0] if _is_annotated(hint) else hint
+    plain = get_args(hint)[0] if is_annotated(hint) else hint
     return plain if inspect.isclass(plain) and issubclass(plain, BaseModel) else None
 
 
