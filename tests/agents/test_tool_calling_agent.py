@@ -264,3 +264,13 @@ def test_a_summarizer_is_asked_recorded_and_counted(store: Store) -> None:
     below = [run for run in store.runs(children=True) if run.agent == "summarizer"]
     assert len(below) == len(facts.requests)
     assert messages_of_request(store, below[-1].run_id, 1) == list(facts.requests[0].messages)
+
+
+@pytest.mark.parametrize(("window", "searches"), [(8_192, False), (8_193, True)])
+def test_small_windows_are_offered_fewer_tools_of_wherrys_own(store: Store, window: int, searches: bool) -> None:
+    """Small models take them for the tools that the task wants; all of them can be called all the same."""
+    model = ScriptedModel([calls(("search_artifact", {"ref": "a-1", "query": "x"})), "done"], window=window)
+    agent = ToolCallingAgent([double], model, store=store)
+    assert agent.run("go").output == "done"
+    assert ("search_artifact" in {schema.name for schema in model.requests[0].tools}) is searches
+    assert "no artifact 'a-1'" in requested(agent)[-1].content

@@ -30,7 +30,10 @@ Prompt = Callable[[Sequence[ToolSchema], str], str]
 READERS: tuple[Tool, ...] = (read_artifact, search_artifact, recall)
 """By these an agent reads what was too large to be shown, or was folded away. They can always be called."""
 SMALL_WINDOW = 8_192
-"""Tokens. In a smaller window `search_artifact` is not announced: `recall` finds what stands in artifacts too."""
+"""Tokens. Up to here `search_artifact` is not announced: `recall` finds what stands in artifacts too, and the models
+that run in such windows mostly are small ones. The embedded 1.5B asked it, and not the search that it was given, for
+the population of a country (November 2026).
+"""
 
 
 def announced(window: int) -> tuple[Tool, ...]:
@@ -41,7 +44,7 @@ def announced(window: int) -> tuple[Tool, ...]:
     of everything behind it would be lost in mid-run, and a local server would read it all again (a minute for 4,000
     tokens on two cores). From the start they cost some 130 tokens each, once.
     """
-    return tuple(tool for tool in READERS if window >= SMALL_WINDOW or tool is not search_artifact)
+    return tuple(tool for tool in READERS if window > SMALL_WINDOW or tool is not search_artifact)
 
 
 def own_names(instructions: str | Knowledge | None) -> frozenset[str]:
