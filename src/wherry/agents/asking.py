@@ -148,11 +148,15 @@ class _Question:
             window.window = least
             fitted = await window.request(system=run.toolbox.system, tools=self.tools, max_output=LEAST_OUTPUT)
         changes: dict[str, Any] = {}
-        if run.hooks is not None:
-            self.hooked, fitted, changes = await hooked_request(run, run.hooks, fitted, self.tools, self.attempt)
-            self.tools = self.hooked.tools
-        self._let_go()
-        self.reservation = await run.account.reserve(fitted.tokens, fitted.max_output, pricing(profile))
+        try:
+            if run.hooks is not None:
+                self.hooked, fitted, changes = await hooked_request(run, run.hooks, fitted, self.tools, self.attempt)
+                self.tools = self.hooked.tools
+            self._let_go()
+            self.reservation = await run.account.reserve(fitted.tokens, fitted.max_output, pricing(profile))
+        except BaseException:
+            window.not_sent()
+            raise
         if fitted.max_output != self.reservation.max_output:
             fitted = replace(fitted, max_output=self.reservation.max_output)
         self.fitted = fitted

@@ -53,6 +53,8 @@ class Frame:
     """How often the session had been saved when the run began."""
     written: dict[str, Any] = field(default_factory=dict[str, Any])
     """The order, as `run.started` has it."""
+    given: str | None = None
+    """What the task says of its inputs and files; None in a run that did not record it, as an earlier version's."""
 
     @property
     def seconds_left(self) -> float | None:
@@ -101,7 +103,7 @@ async def open_run(frame: Frame, model: Model, profile: ModelProfile) -> Run:
         record(EventType.WARNING, message=message, hint="the agent works without them")
     left = None if frame.past is None else _left(frame.past, journal, store)
     state = None if left is not None else _state(store, order.session)
-    task = Message("user", order.task if left is not None else order.task + _given(order, journal, store))
+    task = Message("user", order.task if left is not None else order.task + _said_of_inputs(frame))
     summarize = summarizer(agent.context, model, journal, frame.account)
     if order.conversation is not None and left is None:
         unopened = Unopened(journal, profile, agent.context, toolbox.system, task, toolbox.native, summarize)
@@ -191,7 +193,12 @@ def _models(agent: Agent, own: Model, above: Sequence[Agent] = ()) -> Iterator[M
             yield from _models(managed, own if managed.model is None else managed.resolved_model(), above)
 
 
-def _given(order: Order, journal: RunJournal, store: Store) -> str:
+def _said_of_inputs(frame: Frame) -> str:
+    """As it was said when the run began: what comes back of a value says another text."""
+    return given(frame.order, frame.journal, frame.store) if frame.given is None else frame.given
+
+
+def given(order: Order, journal: RunJournal, store: Store) -> str:
     """What the task says of its inputs and files: names, types, sizes, the head of each."""
     previews: dict[str, str] = {}
     for name, value in order.inputs.items():

@@ -27,11 +27,12 @@ TASK_CHARS = 2000
 """A task up to this size stands in the first event; a longer one is kept as a message."""
 
 
-async def written_down(order: Order, journal: RunJournal, store: Store, *, code: bool) -> dict[str, Any]:
+async def written_down(order: Order, given: str, journal: RunJournal, store: Store, *, code: bool) -> dict[str, Any]:
     """An order as `run.started` has it.
 
     Args:
         order: What the run is asked.
+        given: What the task says of inputs and files.
         journal: The run's.
         store: Keeps what is large.
         code: Whether the run has a sandbox, into which inputs and files go.
@@ -41,6 +42,9 @@ async def written_down(order: Order, journal: RunJournal, store: Store, *, code:
         written["limits"] = limits
     if len(order.task) > TASK_CHARS:
         written["task"] = journal.keep(Message("user", order.task))
+    if given:
+        in_message = len(given) > TASK_CHARS
+        written["given_in" if in_message else "given"] = journal.keep(Message("user", given)) if in_message else given
 
     def warn(message: str, hint: str) -> None:
         journal.record(EventType.WARNING, message=message, hint=hint)
@@ -57,6 +61,18 @@ async def written_down(order: Order, journal: RunJournal, store: Store, *, code:
     if code and order.files:
         written["files"] = [await run_in_thread(partial(_kept_file, path, keep), timeout=None) for path in order.files]
     return written
+
+
+def given_then(past: Past, store: Store) -> str | None:
+    """What the task of a run says of its inputs and files; None where that was not written down.
+
+    Raises:
+        StoreError: It is not in the store.
+    """
+    written = past.started["order"]
+    if "given_in" in written:
+        return Message.decode(store.message(written["given_in"])).content
+    return written.get("given")
 
 
 def written_limits(limits: Limits) -> dict[str, Any]:

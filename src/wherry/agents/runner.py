@@ -15,8 +15,8 @@ import anyio
 from wherry.agents.active import cancellable, in_session
 from wherry.agents.agent import Agent
 from wherry.agents.hooks import RunHooks
-from wherry.agents.opening import Frame, kept_content, open_run
-from wherry.agents.orders import TASK_CHARS, written_down, written_limits
+from wherry.agents.opening import Frame, given, kept_content, open_run
+from wherry.agents.orders import TASK_CHARS, given_then, written_down, written_limits
 from wherry.agents.origin import origin
 from wherry.agents.past import Past
 from wherry.agents.result import RunResult, RunStatus
@@ -170,8 +170,11 @@ async def _called(parent: Run, agent: Agent, order: Order, call: str) -> RunJour
 async def _prepared(frame: Frame, model: Model) -> ModelProfile:
     """The model's profile once it is ready. The run's start is recorded as soon as it can be said what it runs on."""
     if frame.past is not None:
+        frame.given = given_then(frame.past, frame.store)
         return await model.prepare() if isinstance(model, Prepared) else model.profile
-    frame.written = await written_down(frame.order, frame.journal, frame.store, code=frame.agent.tier is not None)
+    order, journal, store = frame.order, frame.journal, frame.store
+    frame.given = given(order, journal, store) if order.inputs or order.files else ""
+    frame.written = await written_down(order, frame.given, journal, store, code=frame.agent.tier is not None)
     early = not isinstance(model, Prepared) or (bool(model.profile.name) and model.profile.window is not None)
     if early:
         _record_start(frame, model.profile)

@@ -335,6 +335,10 @@ class ContextWindow:
         schemas = self.counter.scaled(self._ledger.tools)
         return Fitted((self._system.message, *flat), reserve, total, self.window, grown, add, schemas, told, snapshot)
 
+    def not_sent(self) -> None:
+        """Nothing was made of the last request, and nothing says what was in it: the next one says all that it has."""
+        self._shown, self._system_sent = -1, None
+
     async def _keep_within(self, reserve: int, tools: Sequence[ToolSchema]) -> bool:
         room = self.window - reserve
         for _ in range(_TRIES):
