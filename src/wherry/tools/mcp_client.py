@@ -58,7 +58,8 @@ class McpTool(Tool):
         self.theirs = listed.name
         """What the server calls it."""
         self._connection = connection
-        self._output_schema = listed.output_schema
+        self.output_schema = listed.output_schema
+        """What the server says of its results; None where it says nothing."""
 
     async def forward(self, **arguments: Any) -> Any:
         given = {key: value for key, value in arguments.items() if value is not None or self._required(key)}
@@ -72,7 +73,7 @@ class McpTool(Tool):
         return not (self.inputs or {}).get(name, {}).get("nullable")
 
     def _returns(self, function: Callable[..., object], docs: Documentation) -> Mapping[str, Any] | None:
-        schema: Any = self._output_schema
+        schema: Any = self.output_schema
         properties: Any = schema.get("properties", {}) if schema else {}
         return properties["result"] if list(properties) == ["result"] else schema  # as `value_of` gives it
 
@@ -246,7 +247,8 @@ def mcp_tools(
     Args:
         server: The address of one that speaks streamable HTTP (`"http://127.0.0.1:8000/mcp"`), a command that starts
             one which speaks over its standard input and output (`["python", "server.py"]`), or either as in
-            configuration files: `{"command": ..., "args": [...], "env": {...}}`, `{"url": ..., "headers": {...}}`.
+            configuration files: `{"command": ..., "args": [...], "env": {...}}`, `{"url": ..., "headers": {...}}`; with
+            `"transport": "sse"` a server of before 2025, whose answers come as a stream of events.
         prefix: Before the name of each tool, where two servers have tools of one name.
         env: Variables for a server that is started; it gets PATH, HOME and the like besides, and nothing else.
         cwd: Where it is started.
@@ -264,7 +266,8 @@ def mcp_tools(
     }  # fmt: skip
     if isinstance(server, Mapping):
         if "url" in server:
-            return McpTools(Address(str(server["url"]), {**server.get("headers", {}), **(headers or {})}), **options)
+            merged = {**server.get("headers", {}), **(headers or {})}
+            return McpTools(Address(str(server["url"]), merged, sse=server.get("transport") == "sse"), **options)
         if "command" in server:
             merged = {**server.get("env", {}), **(env or {})}
             where = cwd if cwd is not None else server.get("cwd")

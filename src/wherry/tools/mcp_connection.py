@@ -55,6 +55,8 @@ class Address:
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    sse: bool = False
+    """Whether it speaks the older way over HTTP, where answers come as a stream of events."""
 
 
 class _LostError(Exception):
@@ -350,6 +352,12 @@ class Connection:
     @asynccontextmanager
     async def _transport(self, gone: asyncio.Event) -> AsyncGenerator[Any]:
         server = self._server
+        if isinstance(server, Address) and server.sse:
+            from mcp.client.sse import sse_client
+
+            async with _watched(sse_client(server.url, headers=dict(server.headers)), gone) as streams:
+                yield streams
+            return
         if isinstance(server, Address):
             from mcp.client.streamable_http import streamable_http_client
             from mcp.shared._httpx_utils import create_mcp_http_client

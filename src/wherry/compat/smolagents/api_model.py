@@ -265,7 +265,7 @@ def get_tool_json_schema(tool: Any) -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for name, body in cast("Mapping[str, Mapping[str, Any]]", tool.inputs or {}).items():
         kind = "string" if body.get("type") == "any" else body.get("type", "string")
-        properties[name] = {**body, "type": kind}
+        properties[name] = {**body} if "anyOf" in body else {**body, "type": kind}
     required = [name for name, body in properties.items() if not body.get("nullable")]
     parameters = {"type": "object", "properties": properties, "required": required}
     return {

@@ -178,7 +178,7 @@ class Tool(WherryTool, BaseTool):
 
     def to_code_prompt(self) -> str:
         inputs = self.inputs or {}
-        taken = ", ".join(f"{name}: {body['type']}" for name, body in inputs.items())
+        taken = ", ".join(f"{name}: {body.get('type', 'any')}" for name, body in inputs.items())
         doc = self.description
         if inputs:
             lines = "\n".join(f"{name}: {body['description']}" for name, body in inputs.items())
