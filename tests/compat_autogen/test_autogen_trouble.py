@@ -71,12 +71,12 @@ def test_no_message_and_nobody_to_ask_is_an_error(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_code_that_ends_itself(code: str, exit_code: int, output: str) -> None:
-    done = LocalCommandLineCodeExecutor().execute_code_blocks([CodeBlock(code, "python")])
+    done = LocalCommandLineCodeExecutor().execute_code_blocks([CodeBlock(code=code, language="python")])
     assert (done.exit_code, done.output) == (exit_code, output)
 
 
 def test_code_that_fails_tells_where() -> None:
-    done = LocalCommandLineCodeExecutor().execute_code_blocks([CodeBlock("a = 1\na / 0", "python")])
+    done = LocalCommandLineCodeExecutor().execute_code_blocks([CodeBlock(code="a = 1\na / 0", language="python")])
     assert done.exit_code == 1
     assert "line 2" in done.output
     assert "ZeroDivisionError" in done.output
@@ -84,22 +84,31 @@ def test_code_that_fails_tells_where() -> None:
 
 def test_a_file_that_was_saved_is_run(tmp_path: Path) -> None:
     executor = LocalCommandLineCodeExecutor(work_dir=tmp_path)
-    saved = executor.execute_code_blocks([CodeBlock("# filename: made.py\nprint('made')", "python")])
+    saved = executor.execute_code_blocks([CodeBlock(code="# filename: made.py\nprint('made')", language="python")])
     assert saved.exit_code == 0
-    done = executor.execute_code_blocks([CodeBlock("# run it\npython3 made.py", "sh")])
+    done = executor.execute_code_blocks([CodeBlock(code="# run it\npython3 made.py", language="sh")])
     assert (done.exit_code, done.output) == (0, "made\n")
     (tmp_path / "bad.py").write_text("exit(7)")
-    assert executor.execute_code_blocks([CodeBlock("python bad.py\npython made.py", "bash")]).exit_code == 7
-    for line in ("ls", "python ../made.py", "python missing.py", "rm -rf ."):
-        done = executor.execute_code_blocks([CodeBlock(line, "sh")])
-        assert done.exit_code == 1
-        assert "there is no shell" in done.output
+    assert (
+        executor.execute_code_blocks([CodeBlock(code="python bad.py\npython made.py", language="bash")]).exit_code == 7
+    )
+    for line, status, said in (
+        ("ls", 1, "there is no shell"),
+        ("rm -rf .", 1, "there is no shell"),
+        ("python ../made.py", 2, "there is no file ../made.py"),
+        ("python missing.py", 2, "there is no file missing.py"),
+    ):
+        done = executor.execute_code_blocks([CodeBlock(code=line, language="sh")])
+        assert done.exit_code == status
+        assert said in done.output
 
 
 def test_files_stay_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "coding").mkdir()
     code = "# filename: ../escaped.py\nopen('made.txt', 'w').write('x')"
-    done = LocalCommandLineCodeExecutor(work_dir=tmp_path / "coding").execute_code_blocks([CodeBlock(code, "python")])
+    done = LocalCommandLineCodeExecutor(work_dir=tmp_path / "coding").execute_code_blocks(
+        [CodeBlock(code=code, language="python")]
+    )
     assert done.exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["coding"]
     assert [path.name for path in (tmp_path / "coding").iterdir()] == ["made.txt"]

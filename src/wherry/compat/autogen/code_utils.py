@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import venv
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any  # Any: contents of messages
+from types import SimpleNamespace
+from typing import Any, cast  # Any: contents of messages
 
-from wherry.compat.autogen.coding import SandboxExecutor, block_of
-from wherry.compat.autogen.coding import extract_code as blocks_of
-from wherry.compat.autogen.messages import content_str
+from wherry.compat.autogen.coding import CodeBlock, SandboxExecutor
+from wherry.compat.autogen.coding.markdown_code_extractor import extract_code as blocks_of
+from wherry.compat.autogen.messages import content_str as text_of
 
 UNKNOWN = "unknown"
 DEFAULT_MODEL = "gpt-4"
 FAST_MODEL = "gpt-3.5-turbo"
 DEFAULT_TIMEOUT = 600
 CODE_BLOCK_PATTERN = r"```[ \t]*(\w+)?[ \t]*\r?\n(.*?)\r?\n[ \t]*```"
+TIMEOUT_MSG = "Timeout"
+_TOO_LONG = 124
+"""What the executor says of code that ran into its time limit."""
+WORKING_DIR = "extensions"
+PYTHON_VARIANTS = ("python", "Python", "py")
 _ONE_LINE = r"`([^`\n]+)`"
+
+
+def content_str(content: Any) -> str:
+    """The text of a content, which may be a list of parts; pictures as `<image>`.
+
+    Raises:
+        TypeError: it is neither text nor parts.
+        ValueError: a part is neither text nor a picture.
+    """
+    said = text_of(content)
+    if not isinstance(content, str | None):
+        for part in cast("list[Mapping[str, Any]]", content):
+            if part.get("type") not in ("text", "image_url"):
+                raise ValueError(f"Wrong content format: unknown type {part.get('type')} within the content")
+    return said
 
 
 def infer_lang(code: str) -> str:
@@ -39,7 +65,7 @@ def extract_code(
         pattern: A regular expression with the language and the code as its groups.
         detect_single_line_code: Whether code within a line, between backticks, is code too.
     """
-    said = content_str(text)
+    said = text_of(text)
     if detect_single_line_code:
         found: list[tuple[str, str]] = []
         for match in re.finditer(f"{CODE_BLOCK_PATTERN}|{_ONE_LINE}", said, re.DOTALL):
@@ -64,22 +90,37 @@ def execute_code(
     """Run code, or a file of the work folder.
 
     Returns:
-        The exit code, what was printed, and no image.
+        The exit code, what was printed, and no image; 1 and "Timeout" where it took too long.
 
     Raises:
         AssertionError: neither code nor a file is given.
     """
     if code is None and filename is None:
         raise AssertionError("Either code or filename must be provided.")
-    folder = None if work_dir is None and filename is None else Path(work_dir or "extensions")
+    folder = None if work_dir is None and filename is None else Path(work_dir or WORKING_DIR)
     if code is None:
-        code = (Path(work_dir or "extensions") / str(filename)).read_text("utf-8")
+        code = (Path(work_dir or WORKING_DIR) / str(filename)).read_text("utf-8")
     elif filename is not None and folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / filename).write_text(code, "utf-8")
+        path = folder / filename
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code, "utf-8")
     executor = SandboxExecutor(timeout or DEFAULT_TIMEOUT, folder)
-    done = executor.execute_code_blocks([block_of(code, lang or "python")])
+    done = executor.execute_code_blocks([CodeBlock(code=code, language=lang or "python")])
+    if done.exit_code == _TOO_LONG:
+        return 1, TIMEOUT_MSG, None
     return done.exit_code, done.output, None
+
+
+def create_virtual_env(dir_path: str | Path, **env_args: Any) -> SimpleNamespace:
+    """Make a virtual environment, for an executor's `virtual_env_context`.
+
+    Args:
+        dir_path: Its folder.
+        env_args: As `venv.EnvBuilder` takes them; it has pip unless they say otherwise.
+    """
+    builder = venv.EnvBuilder(**{"with_pip": True, **env_args})
+    builder.create(dir_path)
+    return builder.ensure_directories(dir_path)
 
 
 def in_docker_container() -> bool:
@@ -87,9 +128,30 @@ def in_docker_container() -> bool:
     return Path("/.dockerenv").exists()
 
 
+def is_docker_running() -> bool:
+    """Whether Docker answers on this machine; code runs in wherry's sandbox either way."""
+    engine = shutil.which("docker")
+    if engine is None:
+        return False
+    try:
+        return subprocess.run([engine, "version"], capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
 def decide_use_docker(use_docker: Any) -> Any:
-    """What `use_docker` is taken for: code runs in wherry's sandbox whatever it is."""
-    return use_docker
+    """What `use_docker` is, or where nothing is said, `$AUTOGEN_USE_DOCKER`; code runs in wherry's sandbox either way.
+
+    Raises:
+        ValueError: the environment variable is neither of "1/true/yes", "0/false/no" and "none".
+    """
+    if use_docker is not None:
+        return use_docker
+    said = os.environ.get("AUTOGEN_USE_DOCKER", "True")
+    meanings = {**dict.fromkeys(("1", "true", "yes", "t"), True), **dict.fromkeys(("0", "false", "no", "f"), False)}
+    if said.lower() not in (*meanings, "none"):
+        raise ValueError(f"Invalid value for AUTOGEN_USE_DOCKER: {said}: one of 1/True/yes, 0/False/no, None")
+    return meanings.get(said.lower())
 
 
 def check_can_use_docker_or_throw(use_docker: Any) -> None:
@@ -99,13 +161,19 @@ def check_can_use_docker_or_throw(use_docker: Any) -> None:
 __all__ = [
     "CODE_BLOCK_PATTERN",
     "DEFAULT_MODEL",
+    "DEFAULT_TIMEOUT",
     "FAST_MODEL",
+    "PYTHON_VARIANTS",
+    "TIMEOUT_MSG",
     "UNKNOWN",
+    "WORKING_DIR",
     "check_can_use_docker_or_throw",
     "content_str",
+    "create_virtual_env",
     "decide_use_docker",
     "execute_code",
     "extract_code",
     "in_docker_container",
     "infer_lang",
+    "is_docker_running",
 ]

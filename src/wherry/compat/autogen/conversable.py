@@ -10,7 +10,9 @@ from typing import Any, Literal, cast  # Any: users' settings
 from wherry.compat.autogen.calling import awaited, twin
 from wherry.compat.autogen.chats import Chats
 from wherry.compat.autogen.client import OpenAIWrapper, calls_of
-from wherry.compat.autogen.coding import CodeBlock, executor_of, extract_code
+from wherry.compat.autogen.coding.base import CodeBlock
+from wherry.compat.autogen.coding.factory import executor_of
+from wherry.compat.autogen.coding.markdown_code_extractor import extract_code
 from wherry.compat.autogen.console import say
 from wherry.compat.autogen.core import Core, Reply
 from wherry.compat.autogen.messages import Dict
@@ -215,7 +217,7 @@ class ConversableAgent(Chats):
         own: Any = self._code_execution_config
         if self._code_executor is None:
             self._code_executor = executor_of(own or {})
-        blocks = [CodeBlock(code, language) for language, code in code_blocks]
+        blocks = [CodeBlock(code=code, language=language) for language, code in code_blocks]
         done = awaited(self._code_executor.execute_code_blocks(blocks))
         # Output of blocks begins on a line of its own, but for executors that a program chose.
         return done.exit_code, done.output if own and own.get("executor") is not None else f"\n{done.output}"

@@ -1,0 +1,7 @@
+"""The name that programs import from `autogen.coding.local_commandline_code_executor`."""
+
+from __future__ import annotations
+
+from wherry.compat.autogen.coding.sandbox_executor import LocalCommandLineCodeExecutor
+
+__all__ = ["LocalCommandLineCodeExecutor"]
