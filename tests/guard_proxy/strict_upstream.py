@@ -59,6 +59,8 @@ class StrictUpstream:
         self.orphans = 0
         self.plans: list[Plan] = []
         self.refuses_stream_options = False
+        self.counts = False
+        """Whether it serves `/v1/messages/count_tokens`."""
         self.reply: Callable[[JSON], JSON] | None = None
         """The message of a chat completion, for a request."""
         self.release = asyncio.Event()
@@ -96,6 +98,10 @@ class StrictUpstream:
         self.reached.set()
         if self.plans:
             return await self._planned(request, self.plans.pop(0))
+        if request.path.endswith("/count_tokens"):
+            return web.json_response(
+                {"input_tokens": tokens} if self.counts else {}, status=200 if self.counts else 404
+            )
         if self.refuses_stream_options and "stream_options" in body:
             return web.json_response({"error": {"message": "Unknown field: stream_options", "code": 400}}, status=400)
         output = body.get("max_tokens") or body.get("max_completion_tokens") or body.get("max_output_tokens") or 0

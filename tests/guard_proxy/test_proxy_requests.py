@@ -304,6 +304,40 @@ async def test_anthropic_messages() -> None:
     assert upstream.overflows == 0
 
 
+async def test_tokens_are_counted_for_anthropic_clients() -> None:
+    """By the server where it does that, else here; whatever the size, at no cost, and without a word in the store."""
+    upstream, store = StrictUpstream(), open_store("memory://")
+    tool: dict[str, Any] = {"name": "look", "description": "Looks.", "input_schema": {"type": "object"}}
+    call: dict[str, Any] = {"type": "tool_use", "id": "t1", "name": "look", "input": {"at": "the harbour"}}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "A ship is in the harbour. " * 900}
+    messages: list[Any] = [
+        {"role": "user", "content": "What is there?"},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+    ]
+    request: dict[str, Any] = {"model": "claude", "system": "Be kind.", "messages": messages, "tools": [tool]}
+    async with guarded(upstream, store=store, limits=Limits(requests=1)) as proxy:
+        client: Any = anthropic.AsyncAnthropic(api_key="sk-test", base_url=proxy.url.removesuffix("/v1"), max_retries=0)
+        OPENED.append(client)
+        here = (await client.messages.count_tokens(**request)).input_tokens
+        upstream.counts = True
+        theirs = (await client.messages.count_tokens(**request)).input_tokens
+        assert upstream.seen[-1].body == request
+        assert upstream.seen[-1].headers["authorization"] == "Bearer sk-test"
+        upstream.plans = [Plan(401, {"error": {"message": "no such key"}})]
+        with pytest.raises(anthropic.AuthenticationError):
+            await client.messages.count_tokens(**request)
+        upstream.plans = [Plan(503, {}), Plan(200, "hello"), Plan(stream=[b'{"input'], break_off=True)]
+        for _ in range(3):
+            assert (await client.messages.count_tokens(**request)).input_tokens == here
+        assert not upstream.plans
+        with pytest.raises(anthropic.BadRequestError):
+            await client.post("/v1/messages/count_tokens", body={}, cast_to=object)
+    assert theirs == upstream.seen[0].tokens > upstream.window
+    assert theirs <= here <= 1.3 * theirs
+    assert store.runs(children=True) == []
+
+
 async def test_models_and_health() -> None:
     upstream = StrictUpstream()
     async with guarded(upstream) as proxy:

@@ -155,6 +155,27 @@ class Fitter:
         """`fit`, with summaries by the budget's `summarizer`, if it names one."""
         return await self._fit(messages, tools, system, style, self._reserve(max_output), self._writing)
 
+    def count(
+        self,
+        messages: Sequence[Dict],
+        *,
+        tools: Sequence[Dict | ToolSchema] | None = None,
+        system: object = None,
+        style: Style = "auto",
+    ) -> int:
+        """Tokens that a request takes as it stands, however many; arguments as `fit` has them.
+
+        Raises:
+            ConfigurationError: `messages` is no list of dicts.
+        """
+        read = _dicts(messages)
+        dialect = _dialect(read, system, style)
+        with self._one_at_a_time:
+            conversation = Conversation(dialect, self.counter, self._count, strict=self._strict, system=system)
+            parts = [part for raw in read for part in dialect.parts(raw)[0]]
+            total = conversation.system(system)[1] + sum(map(self._count, parts)) + self._tools(tools or ())
+        return self.counter.scaled(self.counter.request + total)
+
     async def _fit(
         self,
         messages: Sequence[Dict],

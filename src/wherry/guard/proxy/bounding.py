@@ -18,7 +18,7 @@ from wherry.store.protocol import Artifacts
 USUAL_OUTPUT, USUAL_THINKING = 4_096, 16_384
 """Tokens of a reply that nobody bounded: what hosted models of these kinds take at least."""
 LEAST_OUTPUT = 16
-_LARGE = 400_000
+LARGE = 400_000
 """Bytes from which a conversation is fitted in a thread, so that others' replies go on meanwhile."""
 
 
@@ -92,7 +92,7 @@ async def make_ready(
             style=asked.format.style,
             max_output=reserve,
         )
-        fitted = await asyncio.to_thread(fit) if len(asked.raw) > _LARGE else fit()
+        fitted = await asyncio.to_thread(fit) if len(asked.raw) > LARGE else fit()
         margin = fitter.counter.margin(fitted.tokens)
     output = max(min(wanted or usual, window - fitted.tokens - margin), min(reserve, LEAST_OUTPUT))
     return write(asked, upstream, fitted, output=output, window=window)

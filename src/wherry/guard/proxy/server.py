@@ -24,6 +24,8 @@ from wherry.guard.proxy.anthropic_format import ANTHROPIC
 from wherry.guard.proxy.artifact_tools import read_and_answered
 from wherry.guard.proxy.attempt import Work
 from wherry.guard.proxy.bounding import Asked
+from wherry.guard.proxy.counting import PATH as COUNTING
+from wherry.guard.proxy.counting import counted
 from wherry.guard.proxy.diary import Diary
 from wherry.guard.proxy.exchange import Exchange
 from wherry.guard.proxy.formats import CHAT, Body, Format
@@ -47,7 +49,7 @@ _log = logging.getLogger("wherry.guard")
 _http_log = logging.getLogger("wherry.guard.http")
 _http_log.disabled = True  # it quotes header lines that it cannot read, and one of them may be a key
 _FORMATS: Mapping[str, Format] = {format_.path: format_ for format_ in (CHAT, RESPONSES, ANTHROPIC)}
-_PATHS = ("chat/completions", "responses", "messages", "models")
+_PATHS = ("chat/completions", "responses", "messages", COUNTING, "models")
 OPT_IN = "x-wherry-artifacts"
 """The header by which a client lets the proxy keep what is too large and answer the model's questions for it."""
 
@@ -154,7 +156,7 @@ class Proxy:
             return await self._metrics(request)
         if (name == "models" or name.startswith("models/")) and request.method == "GET":
             return await self._models(request, name, client)
-        format_ = _FORMATS.get(name)
+        format_ = ANTHROPIC if name == COUNTING else _FORMATS.get(name)
         if format_ is None:
             served = ", ".join(f"/v1/{path}" for path in _PATHS)
             raise Refusal(404, f"there is no /{name[:100]}; there are {served}, /health and /metrics", code="not_found")
@@ -165,6 +167,9 @@ class Proxy:
                 503, "the proxy has too much to do, or is ending", code="overloaded", headers={"retry-after": "1"}
             )
         asked = await self._read(request, format_)
+        if name == COUNTING:
+            told = await counted(asked, self.upstreams, self.settings, request.headers, client)
+            return await whole(request, told.status, told.headers, told.body, self.settings.reader_seconds)
         day = await self.work.diary.day(client)
         artifacts = request.headers.get(OPT_IN, "").lower() in ("1", "true", "yes", "on")
         exchange = Exchange(self.work, asked, day, request.headers, artifacts=artifacts)
