@@ -29,7 +29,13 @@ from wherry.compat.autogen.exception_utils import InvalidCarryOverType, SenderRe
 from wherry.compat.autogen.graph_utils import check_graph_validity, has_self_loops, invert_disallowed_to_allowed
 from wherry.compat.autogen.io import IOConsole, IOStream
 from wherry.compat.autogen.oai.openai_utils import get_config, get_config_list
-from wherry.compat.autogen.token_count_utils import count_token, get_max_token_limit, percentile_used, token_left
+from wherry.compat.autogen.token_count_utils import (
+    count_token,
+    get_max_token_limit,
+    num_tokens_from_functions,
+    percentile_used,
+    token_left,
+)
 from wherry.models import ModelRequest
 
 
@@ -273,3 +279,15 @@ def test_code(tmp_path: Path) -> None:
     assert execute_code("print(6 * 7)", work_dir=str(tmp_path)) == (0, "42\n", None)
     with pytest.raises(AssertionError, match="must be provided"):
         execute_code()
+
+
+def test_functions_are_counted_by_the_rule_of_thumb() -> None:
+    def one(**properties: dict[str, Any]) -> dict[str, Any]:
+        parameters = {"type": "object", "properties": properties}
+        return {"name": "look", "description": "look around", "parameters": parameters}
+
+    bare = num_tokens_from_functions([{"name": "look", "description": "look around"}])
+    assert bare == 12 + count_token("look") + count_token("look around") - 2
+    assert num_tokens_from_functions([one()]) == bare + 9
+    where = {"type": "string", "enum": ["up", "down"]}
+    assert num_tokens_from_functions([one(where=where)]) == bare + 11 + count_token("where") + 2 + 1 - 3 + 2 * (3 + 1)

@@ -16,6 +16,7 @@ from wherry.compat.autogen.asking import Answered, Asker
 from wherry.compat.autogen.cache import Cache, with_seed
 from wherry.compat.autogen.chat_run import current
 from wherry.compat.autogen.console import say
+from wherry.compat.autogen.logger.logger_utils import get_current_ts
 from wherry.compat.autogen.messages import Dict, normalized_name, unrolled
 from wherry.compat.autogen.model_clients import ModelClient, ModelClients, answers
 from wherry.compat.autogen.settings import merged, model_of, validated
@@ -66,8 +67,10 @@ class OpenAIWrapper:
     @cached_property
     def asker(self) -> Asker:
         """Made at the first question: an agent that is never asked needs no key."""
-        own = dict(self._owner)
-        return Asker(str(own.pop("name", "client")), model_of(self._config, self._clients), **own)
+        own, model = dict(self._owner), model_of(self._config, self._clients)
+        if runtime_logging.logging_enabled():
+            runtime_logging.log_new_client(model, self, {"config_list": self._config_list})
+        return Asker(str(own.pop("name", "client")), model, **own)
 
     @property
     def max_tokens(self) -> int | None:
@@ -189,7 +192,7 @@ class OpenAIWrapper:
         most = config.get("max_tokens")
         format = settings.get("response_format") or self._config_list[0].get("response_format")
         kept: list[Any] = []
-        begun = runtime_logging.get_current_ts() if runtime_logging.logging_enabled() else ""
+        begun = get_current_ts() if runtime_logging.logging_enabled() else ""
         token = answers.set(kept)
         try:
             answered = self.asker.ask(

@@ -118,7 +118,7 @@ def create_virtual_env(dir_path: str | Path, **env_args: Any) -> SimpleNamespace
         dir_path: Its folder.
         env_args: As `venv.EnvBuilder` takes them; it has pip unless they say otherwise.
     """
-    builder = venv.EnvBuilder(**{"with_pip": True, **env_args})
+    builder = venv.EnvBuilder(with_pip=env_args.pop("with_pip", True), **env_args)
     builder.create(dir_path)
     return builder.ensure_directories(dir_path)
 

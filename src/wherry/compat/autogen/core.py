@@ -302,6 +302,10 @@ class Core:
                 continue
             if self._match_trigger(entry["trigger"], sender):
                 final, reply = awaited(function(self, messages=messages, sender=sender, config=entry["config"]))
+                if runtime_logging.logging_enabled():
+                    name = getattr(function, "__name__", str(function))
+                    told = {"reply_func_module": function.__module__, "reply_func_name": name, "final": final}
+                    runtime_logging.log_event(self, "reply_func_executed", reply=reply, **told)
                 if final:
                     return reply
         return self._default_auto_reply

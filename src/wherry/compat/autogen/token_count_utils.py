@@ -87,7 +87,7 @@ def num_tokens_from_functions(functions: Sequence[Dict], model: str = _DEFAULT) 
         properties: Mapping[str, Dict] | None = function.get("parameters", {}).get("properties")
         if properties is None:
             continue
-        total += 11
+        total += 11 if properties else 9
         for name, schema in properties.items():
             total += counter.text(name)
             total += sum(2 + counter.text(str(schema[key])) for key in ("type", "description") if key in schema)
