@@ -252,15 +252,6 @@ def test_an_error_of_a_callback_is_raised_as_it_is() -> None:
         list(steps)
 
 
-@pytest.mark.parametrize("name", ["to_dict", "save", "push_to_hub"])
-def test_what_is_not_kept_says_so(name: str) -> None:
-    for thing in (code_agent("x"), double):
-        with pytest.raises(ConfigurationError, match="wherry does not"):
-            getattr(thing, name)()
-    with pytest.raises(ConfigurationError, match="wherry does not"):
-        Tool.from_code("class T: ...")
-
-
 def test_what_an_executor_would_have_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="additional_functions"):
         CodeAgent([], Model(), executor_kwargs={"additional_functions": {"f": len}})

@@ -45,7 +45,6 @@ from wherry.compat.smolagents import (
 from wherry.compat.smolagents.function_schema import DocstringParsingException, TypeHintParsingException
 from wherry.compat.smolagents.messages import new_call
 from wherry.compat.smolagents.models import get_tool_json_schema
-from wherry.errors import ConfigurationError
 
 Say = str | ChatMessage | Exception
 
@@ -649,12 +648,6 @@ def test_names_that_stand_for_two_things() -> None:
         code_agent("", tools=[double, double])
     with pytest.raises(ValueError, match="valid Python identifier"):
         code_agent("", name="not a name")
-
-
-@pytest.mark.parametrize("method", ["save", "push_to_hub", "to_dict"])
-def test_what_there_is_not_is_said(method: str) -> None:
-    with pytest.raises(ConfigurationError, match="wherry does not"):
-        getattr(code_agent(""), method)()
 
 
 def test_there_is_no_gradio() -> None:

@@ -18,7 +18,8 @@ run wherry's own agents: one loop, one bounded context, one sandbox, one journal
 * `agent.run(stream=True)` goes on when the next step is asked for, and is cancelled when the generator is closed.
 * Managed agents run in parallel where they are called so, each run with its own state; `limits=Limits(...)` holds for
   all agents below. `limits`, `context`, `policy` and `store` are taken by every agent.
-* Agents are not saved, loaded or pushed to a hub, and not stepped by hand; there is no GradioUI.
+* Agents and tools are saved as folders of smolagents' own format, and loaded from them; there is no hub. Agents are
+  not stepped by hand; there is no GradioUI.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from wherry.compat.smolagents.tools import validate_tool_arguments
 from wherry.errors import ConfigurationError, ToolError
 
 __all__ = [
+    "AGENT_REGISTRY",
     "EMPTY_PROMPT_TEMPLATES",
     "ActionOutput",
     "AgentAudio",
@@ -257,3 +258,6 @@ _SANDBOXES = {
     "modal": "auto",
     "blaxel": "auto",
 }
+
+AGENT_REGISTRY: dict[str, type[MultiStepAgent]] = {"CodeAgent": CodeAgent, "ToolCallingAgent": ToolCallingAgent}
+"""What a saved agent may be."""

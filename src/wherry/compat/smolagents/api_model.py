@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, ClassVar, cast  # Any: parameters of servers
+from typing import Any, ClassVar, Self, cast  # Any: parameters of servers
 
 from wherry.agents import portal
 from wherry.compat.smolagents.messages import (
@@ -38,6 +38,8 @@ class _Remove:
 REMOVE_PARAMETER = _Remove()
 """As a keyword argument's value: leave the parameter out."""
 
+SECRETS = frozenset({"api_key", "token"})
+
 
 class Model:
     """Base of models. A subclass of your own has `generate(messages, stop_sequences=None, **kwargs) -> ChatMessage`.
@@ -46,6 +48,8 @@ class Model:
     """
 
     has_core: ClassVar[bool] = False
+    kept: ClassVar[Sequence[str]] = ("flatten_messages_as_text",)
+    """Attributes that `to_dict` gives where they say something, besides what a server takes."""
 
     def __init__(
         self,
@@ -120,11 +124,13 @@ class Model:
         return message
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON, without keys."""
-        return {**self.kwargs, "model_id": self.model_id}
+        """The arguments that make such a model. Keys are left out: they have no place in files."""
+        given = {key: value for key, value in self.kwargs.items() if key not in SECRETS}
+        known = {key: getattr(self, key, None) for key in self.kept}
+        return {**given, **{key: value for key, value in known.items() if value}, "model_id": self.model_id}
 
     @classmethod
-    def from_dict(cls, model_dictionary: Mapping[str, Any]) -> Model:
+    def from_dict(cls, model_dictionary: Mapping[str, Any]) -> Self:
         return cls(**model_dictionary)
 
 
@@ -132,6 +138,7 @@ class ApiModel(Model):
     """A model behind a server."""
 
     has_core: ClassVar[bool] = True
+    kept: ClassVar[Sequence[str]] = (*Model.kept, "custom_role_conversions", "requests_per_minute", "window")
     client_call: ClassVar[str] = "chat.completions.create"
     """What a client of a program's own is asked by."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar, cast  # Any: parameters of servers
 
-from wherry.compat.smolagents.api_model import ApiModel, Model, get_tool_json_schema
+from wherry.compat.smolagents.api_model import SECRETS, ApiModel, Model, get_tool_json_schema
 from wherry.compat.smolagents.messages import (
     ChatMessage,
     MessageRole,
@@ -25,6 +25,8 @@ HUB = "https://router.huggingface.co/v1"
 
 class OpenAIModel(ApiModel):
     """OpenAI, and every server that speaks its chat completions."""
+
+    kept: ClassVar[Sequence[str]] = (*ApiModel.kept, "api_base", "organization", "project")
 
     def __init__(
         self,
@@ -70,6 +72,8 @@ OpenAIServerModel = OpenAIModel
 class AzureOpenAIModel(OpenAIModel):
     """A deployment of Azure OpenAI."""
 
+    kept: ClassVar[Sequence[str]] = (*ApiModel.kept, "azure_endpoint", "api_version", "organization", "project")
+
     def __init__(
         self,
         model_id: str,
@@ -109,6 +113,7 @@ class InferenceClientModel(OpenAIModel):
     """A model of Hugging Face's inference providers, by their OpenAI-compatible route; or any server at `base_url`."""
 
     client_call: ClassVar[str] = "chat_completion"
+    kept: ClassVar[Sequence[str]] = (*ApiModel.kept, "provider", "bill_to", "base_url")
 
     def __init__(
         self,
@@ -141,9 +146,10 @@ class InferenceClientModel(OpenAIModel):
 
         if token is not None and api_key is not None:
             raise ValueError("Received both `token` and `api_key` arguments. They are the same: give one of them.")
-        self.provider = provider
+        self.provider, self.bill_to = provider, bill_to
         if re.match(r"https?://", model_id) and base_url is None:
             base_url, model_id = model_id, ""
+        self.base_url, self._named = base_url, model_id
         name = f"{model_id}:{provider}" if provider and base_url is None and model_id else model_id
         headers = {"X-HF-Bill-To": bill_to} if bill_to else {}
         options = {**(client_kwargs or {})}
@@ -151,11 +157,15 @@ class InferenceClientModel(OpenAIModel):
         key = token or api_key or os.environ.get("HF_TOKEN")
         super().__init__(name, base_url or HUB, key, client_kwargs=options, timeout=timeout, **kwargs)
 
+    def to_dict(self) -> dict[str, Any]:
+        return {**super().to_dict(), "model_id": self._named}
+
 
 class LiteLLMModel(ApiModel):
     """Any provider that LiteLLM knows; where it is not installed, `openai/...` with or without an `api_base`."""
 
     client_call: ClassVar[str] = "completion"
+    kept: ClassVar[Sequence[str]] = (*ApiModel.kept, "api_base")
 
     def __init__(
         self,
@@ -225,6 +235,13 @@ class LiteLLMRouterModel(LiteLLMModel):
             raise ConfigurationError(f"model_list has no {model_id!r}", hint=f"it has {', '.join(known) or 'nothing'}")
         super().__init__(model_id, None, None, custom_role_conversions, flatten_messages_as_text, **kwargs)
 
+    def to_dict(self) -> dict[str, Any]:
+        listed = [
+            {**one, "litellm_params": {key: it for key, it in one["litellm_params"].items() if key not in SECRETS}}
+            for one in self.model_list
+        ]
+        return {**super().to_dict(), "model_list": listed}
+
     def make_core(self, options: dict[str, Any]) -> CoreModel:
         made: list[CoreModel] = []
         for one in self.model_list:
@@ -248,10 +265,16 @@ class TransformersModel(Model):
         transformers: Any = __import__("transformers")
         own = {key: kwargs.pop(key) for key in ("device_map", "torch_dtype", "trust_remote_code") if key in kwargs}
         super().__init__(model_id=model_id, **kwargs)
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens, self._own = max_new_tokens, own
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(model_id)
         self.model: Any = transformers.AutoModelForCausalLM.from_pretrained(model_id, **own)
         self.window: int | None = getattr(self.model.config, "max_position_embeddings", None)
+
+    def to_dict(self) -> dict[str, Any]:
+        own: dict[str, Any] = {
+            key: value if isinstance(value, bool | dict) else str(value) for key, value in self._own.items()
+        }
+        return {**super().to_dict(), **own, "max_new_tokens": self.max_new_tokens}
 
     def generate(
         self,

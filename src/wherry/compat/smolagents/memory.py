@@ -285,7 +285,7 @@ def _text(role: MessageRole, text: str) -> ChatMessage:
 
 
 def _plain(message: ChatMessage) -> Mapping[str, Any]:
-    """JSON of a message; without what the server sent, which is in the journal."""
+    """JSON of a message, with what the server sent."""
     out = message.dict()
     out["role"] = MessageRole(message.role).value
-    return cast("Mapping[str, Any]", {key: None if key == "raw" else as_json(value) for key, value in out.items()})
+    return cast("Mapping[str, Any]", as_json(out))

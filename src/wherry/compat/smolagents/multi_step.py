@@ -11,6 +11,7 @@ from wherry.compat.smolagents import templates
 from wherry.compat.smolagents.amending import Left
 from wherry.compat.smolagents.core import as_called
 from wherry.compat.smolagents.default_tools import TOOL_MAPPING, FinalAnswerTool
+from wherry.compat.smolagents.keeping import Kept
 from wherry.compat.smolagents.memory import (
     ActionStep,
     AgentMemory,
@@ -22,7 +23,6 @@ from wherry.compat.smolagents.memory import (
 )
 from wherry.compat.smolagents.messages import ChatMessage, MessageRole, text_of
 from wherry.compat.smolagents.monitoring import AgentLogger, LogLevel, Monitor
-from wherry.compat.smolagents.not_kept import NotKept
 from wherry.compat.smolagents.outputs import RunResult
 from wherry.compat.smolagents.playing import full_result, steps_of
 from wherry.compat.smolagents.recording import Recording
@@ -42,7 +42,7 @@ MANAGED_INPUTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class MultiStepAgent(NotKept):
+class MultiStepAgent(Kept):
     """What both kinds of agent take.
 
     Args:

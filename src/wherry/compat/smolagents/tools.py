@@ -34,6 +34,7 @@ from wherry.tools.hints import Parameter, check_parameters, documentation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 AUTHORIZED_TYPES = [
     "string",
@@ -199,19 +200,55 @@ class Tool(WherryTool, BaseTool):
 
         return to_tool(langchain_tool)
 
-    def save(self, *_: object, **__: object) -> None:
-        raise _no_hub("save a tool")
-
     def to_dict(self) -> dict[str, Any]:
-        raise _no_hub("turn a tool into a dict of its code")
+        """The tool's name, its code as a module, and the packages that this needs.
+
+        Raises:
+            ValueError: the constructor wants arguments, or the code needs what stands outside of the tool.
+        """
+        from wherry.compat.smolagents.saving import as_dict
+
+        return as_dict(self)
 
     @classmethod
-    def from_dict(cls, *_: object, **__: object) -> Tool:
-        raise _no_hub("make a tool of a dict")
+    def from_dict(cls, tool_dict: Mapping[str, Any], **kwargs: Any) -> Tool:
+        """A tool of what `to_dict` gave. Its code is run.
+
+        Raises:
+            ValueError: there is no code, or no tool in it.
+        """
+        if "code" not in tool_dict:
+            raise ValueError("Tool dictionary must contain 'code' key with the tool source code")
+        made = cls.from_code(tool_dict["code"], **kwargs)
+        if "output_schema" in tool_dict:
+            made.output_schema = tool_dict["output_schema"]
+        return made
 
     @classmethod
-    def from_code(cls, *_: object, **__: object) -> Tool:
-        raise _no_hub("run a text to make a tool of it")
+    def from_code(cls, tool_code: str, **kwargs: Any) -> Tool:
+        """The tool in a module's text, which is run with all rights of this program. `kwargs` go to its constructor.
+
+        Raises:
+            ValueError: no tool is in it.
+        """
+        from wherry.compat.smolagents.saving import tool_of
+
+        return tool_of(tool_code, kwargs)
+
+    def save(self, output_dir: str | Path, tool_file_name: str = "tool", make_gradio_app: bool = True) -> None:
+        """The tool as a file of code.
+
+        Args:
+            output_dir: the folder; it is made.
+            tool_file_name: without the `.py`.
+            make_gradio_app: False leaves `requirements.txt` out; an app of Gradio's is not made.
+
+        Raises:
+            ValueError: as of `to_dict`.
+        """
+        from wherry.compat.smolagents.saving import write
+
+        write(self, output_dir, tool_file_name, with_requirements=make_gradio_app)
 
     @staticmethod
     def from_gradio(*_: object, **__: object) -> Tool:
@@ -257,7 +294,7 @@ class SimpleTool(Tool):
         self.name = function.__name__
         self.description = documentation(function.__doc__).description
         self.inputs, self.output_type = inputs, output_type
-        self.forward = function
+        self.forward = self.function = function
 
 
 def validate_tool_arguments(tool: Tool, arguments: Any) -> None:
@@ -345,5 +382,5 @@ def _check_input(name: str, body: Any) -> None:  # Any: what a user wrote
 def _no_hub(what: str) -> ConfigurationError:
     return ConfigurationError(
         f"wherry does not {what}",
-        hint="keep agents and tools as code, in a repository: what runs is then what was reviewed",
+        hint="keep tools as code, in a repository (`save`, `from_code`): what runs is then what was reviewed",
     )

@@ -10,6 +10,7 @@ from wherry.compat.smolagents.errors import (
     AgentToolExecutionError,
 )
 from wherry.compat.smolagents.imports import BASE_BUILTIN_MODULES
+from wherry.compat.smolagents.source import get_source
 from wherry.compat.smolagents.text import is_valid_name, parse_code_blobs, parse_json_blob, truncate_content
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "AgentParsingError",
     "AgentToolCallError",
     "AgentToolExecutionError",
+    "get_source",
     "is_valid_name",
     "parse_code_blobs",
     "parse_json_blob",
