@@ -293,6 +293,7 @@ def test_an_agent_that_was_loaded_runs(tmp_path: Path) -> None:
 
 def test_classes_that_nobody_knows_are_refused() -> None:
     saved = team(Scripted("")).to_dict()
+    assert "prompt_templates" not in saved  # whoever reads it has some of its own
     with pytest.raises(ValueError, match=r"Unknown model class 'Scripted'.*OpenAIModel.*give model="):
         CodeAgent.from_dict(saved)
     saved["managed_agents"][0]["class"] = "Pirate"

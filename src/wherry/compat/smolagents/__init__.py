@@ -94,6 +94,7 @@ if TYPE_CHECKING:
         agglomerate_stream_deltas,
     )
     from wherry.compat.smolagents.monitoring import AgentLogger, LogLevel, Monitor, Timing, TokenUsage
+    from wherry.compat.smolagents.search_apis import ApiWebSearchTool, GoogleSearchTool
     from wherry.compat.smolagents.tools import BaseTool, Tool, ToolCollection, load_tool, tool
 
 _NAMES = {
@@ -122,6 +123,7 @@ _NAMES = {
         "agglomerate_stream_deltas"
     ),
     "monitoring": "AgentLogger LogLevel Monitor Timing TokenUsage",
+    "search_apis": "ApiWebSearchTool GoogleSearchTool",
     "tools": "BaseTool Tool ToolCollection load_tool tool",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
@@ -144,6 +146,7 @@ __all__ = [
     "AgentToolCallError",
     "AgentToolExecutionError",
     "ApiModel",
+    "ApiWebSearchTool",
     "AzureOpenAIModel",
     "AzureOpenAIServerModel",
     "BaseTool",
@@ -158,6 +161,7 @@ __all__ = [
     "FinalAnswerPromptTemplate",
     "FinalAnswerStep",
     "FinalAnswerTool",
+    "GoogleSearchTool",
     "InferenceClientModel",
     "LiteLLMModel",
     "LiteLLMRouterModel",

@@ -120,7 +120,10 @@ class WebSearchTool(Tool):
 
     Args:
         max_results: of one search.
-        engine: not needed: several are asked.
+        engine: `"duckduckgo"`: that and several others, until one answers; `"bing"`; `"exa"`, with `$EXA_API_KEY`.
+
+    Raises:
+        ValueError: there is no such engine.
     """
 
     name = "web_search"
@@ -130,13 +133,20 @@ class WebSearchTool(Tool):
     timeout = 90.0
     untrusted = True
 
-    def __init__(self, max_results: int = 10, engine: str = "", **kwargs: Any) -> None:
+    def __init__(self, max_results: int = 10, engine: str = "duckduckgo", **kwargs: Any) -> None:
         super().__init__()
+        if engine not in ("duckduckgo", "bing", "exa"):
+            raise ValueError(f"Unsupported engine: {engine}")
         self.max_results, self.engine = max_results, engine
 
     def forward(self, query: str) -> Any:
+        from wherry.compat.smolagents import search_apis
         from wherry.tools.builtin.web_search import WebSearch
 
+        if self.engine == "exa":
+            return search_apis.listed(search_apis.exa(query, self.max_results))
+        if self.engine == "bing":
+            return search_apis.listed(search_apis.bing(query, self.max_results))
         return WebSearch(results=self.max_results, max_chars=600 * self.max_results).forward(query)
 
 
@@ -219,3 +229,12 @@ async def _no_tools(name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
 TOOL_MAPPING: dict[str, type[Tool]] = {
     kind.name: kind for kind in (PythonInterpreterTool, DuckDuckGoSearchTool, VisitWebpageTool)
 }
+
+
+def __getattr__(name: str) -> Any:  # Any: whatever the name stands for
+    """The tools with keys stand here for smolagents; they are made of those above."""
+    if name in ("ApiWebSearchTool", "GoogleSearchTool"):
+        from wherry.compat.smolagents import search_apis
+
+        return getattr(search_apis, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

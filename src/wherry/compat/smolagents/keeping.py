@@ -12,6 +12,7 @@ from typing import Any, Self, cast  # Any: agents, models and tools of any kind
 
 from wherry.compat.smolagents.imports import BASE_BUILTIN_MODULES
 from wherry.compat.smolagents.monitoring import LogLevel
+from wherry.compat.smolagents.templates import default_templates
 from wherry.compat.smolagents.tools import Tool
 from wherry.errors import ConfigurationError
 
@@ -57,6 +58,8 @@ class Kept:
             "requirements": sorted(needed),
             **{key: getattr(agent, key) for key in _ALWAYS},
         }
+        if agent.prompt_templates == default_templates():
+            del out["prompt_templates"]  # whoever reads it has some of its own
         if hasattr(agent, "authorized_imports"):
             out["authorized_imports"] = agent.authorized_imports
             out.update({key: getattr(agent, key) for key in _OF_CODE})
