@@ -179,11 +179,22 @@ class MultiStepAgent(Kept):
         """
         if self.core is None:
             raise TypeError(f"{type(self).__name__} cannot run: derive from CodeAgent or ToolCallingAgent")
+        session = new_session()
         if reset:
             self.memory.reset()
             self.monitor.reset()
-            self.session, self.left = new_session(), Left()
-        steps = steps_of(self, task, images or (), additional_args, max_steps, deltas=stream and self.stream_outputs)
+            self.session, self.left = session, Left()
+        # A stream begins when its first step is asked for: its memory may be edited until then. Any other run keeps the
+        # session that was made for it here: another one of this agent may begin in the meantime.
+        steps = steps_of(
+            self,
+            task,
+            images or (),
+            additional_args,
+            max_steps,
+            deltas=stream and self.stream_outputs,
+            session=session if reset and not stream else None,
+        )
         if stream:
             return steps
         started, output = time.time(), None

@@ -42,8 +42,12 @@ def steps_of(
     max_steps: int | None,
     *,
     deltas: bool,
+    session: str | None,
 ) -> Generator[Any]:
-    """A run as a generator of its steps. It begins when the first is asked for."""
+    """A run as a generator of its steps. It begins when the first is asked for.
+
+    `session` is one with nothing behind it; None: the one that the agent's memory tells of.
+    """
     face.state.update(additional_args or {})
     told = task
     if additional_args:
@@ -54,10 +58,10 @@ def steps_of(
         )
     core, caller = face.core, Caller()
     core.sync()
-    options: dict[str, Any] = {"inputs": _inputs(face), "session": face.session}
+    options: dict[str, Any] = {"inputs": _inputs(face), "session": session or face.session}
     if max_steps:
         options["max_steps"] = max_steps
-    if not face.left.is_of(face.memory.steps):
+    if session is None and not face.left.is_of(face.memory.steps):
         options["session"] = face.session = _session_of(face)
     order = core.order(task, options)
     recording = face.begin(told, images=images, caller=caller)
