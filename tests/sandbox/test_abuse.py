@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,34 +43,56 @@ QUICK = [
 """One or more of each category, without those that take their whole two seconds."""
 
 
+GUARDS = 3
+"""Side by side, where all cases are tried: they mostly wait for a time limit."""
+
+
 def sweep(acceptance: Path, user: str, tier: str, chosen: list[str] | None) -> dict[str, list[str]]:
     """Case -> checks that did not hold."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         pytest.skip("the guard is built by root, with `unshare`")
-    command = [sys.executable, *program(acceptance, user, tier, chosen)]
-    return judged(subprocess.run(command, capture_output=True, text=True, timeout=900, check=False), acceptance, chosen)
+
+    def guarded(part: list[str]) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *program(acceptance, user, tier, part)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+    return in_parts(guarded, acceptance, chosen)
 
 
 def sweep_container(acceptance: Path, engine: Engine, user: str, chosen: list[str] | None) -> dict[str, list[str]]:
-    done = engine.run_own(
-        program(acceptance, user, "landlock", chosen),
-        user=AGENT if user == "user" else 0,
-        timeout=900,
-        mounts=[acceptance.resolve()],
-        GUARDED="container",
-    )
-    return judged(done, acceptance, chosen)
+    def contained(part: list[str]) -> subprocess.CompletedProcess[str]:
+        return engine.run_own(
+            program(acceptance, user, "landlock", part),
+            user=AGENT if user == "user" else 0,
+            timeout=900,
+            mounts=[acceptance.resolve()],
+            GUARDED="container",
+        )
+
+    return in_parts(contained, acceptance, chosen)
 
 
-def program(acceptance: Path, user: str, tier: str, chosen: list[str] | None) -> list[str]:
-    arguments = [str(GUARD), str((acceptance / "abuse_cases.json").resolve()), user, tier]
-    return arguments if chosen is None else [*arguments, ",".join(chosen)]
+def in_parts(
+    run: Callable[[list[str]], subprocess.CompletedProcess[str]], acceptance: Path, chosen: list[str] | None
+) -> dict[str, list[str]]:
+    """The cases in guards side by side, each with its share; all that did not hold."""
+    parts = [chosen] if chosen is not None else [all_cases(acceptance)[first::GUARDS] for first in range(GUARDS)]
+    with ThreadPoolExecutor(len(parts)) as pool:
+        found = [judged(done, part) for done, part in zip(pool.map(run, parts), parts, strict=True)]
+    return {case: broken for one in found for case, broken in one.items()}
 
 
-def judged(done: subprocess.CompletedProcess[str], acceptance: Path, chosen: list[str] | None) -> dict[str, list[str]]:
+def all_cases(acceptance: Path) -> list[str]:
+    return [case["id"] for case in json.loads((acceptance / "abuse_cases.json").read_text())]
+
+
+def program(acceptance: Path, user: str, tier: str, chosen: list[str]) -> list[str]:
+    return [str(GUARD), str((acceptance / "abuse_cases.json").resolve()), user, tier, ",".join(chosen)]
+
+
+def judged(done: subprocess.CompletedProcess[str], chosen: list[str]) -> dict[str, list[str]]:
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    cases: Iterable[object] = chosen or json.loads((acceptance / "abuse_cases.json").read_text())
-    assert len(lines) == len(list(cases)) + 1, done.stderr[-2000:]
+    assert len(lines) == len(chosen) + 1, done.stderr[-2000:]
     return {line["id"]: line["broken"] for line in lines if line["broken"]}
 
 

@@ -86,7 +86,7 @@ class Groups:
 def find() -> Groups | None:
     """Where this process may make groups that limit memory and processes; None if nowhere."""
     parents = _find()
-    return Groups(parents, f"{_PREFIX}{os.getpid()}-{next(_count)}-") if parents else None
+    return Groups(parents, f"{_PREFIX}{_owner()}-{next(_count)}-") if parents else None
 
 
 @functools.cache
@@ -125,7 +125,7 @@ def _own() -> list[tuple[Path, list[str], int]]:
 
 def _try(parent: Path, files: dict[str, str]) -> dict[str, str]:
     """The limits that a group made here has: in version 2 those that its parent passes on."""
-    folder = parent / f"{_PREFIX}{os.getpid()}-{next(_count)}"
+    folder = parent / f"{_PREFIX}{_owner()}-{next(_count)}"
     try:
         folder.mkdir()
     except OSError:
@@ -135,10 +135,20 @@ def _try(parent: Path, files: dict[str, str]) -> dict[str, str]:
     return there
 
 
+def _owner() -> str:
+    """This process. Others that see the same groups may have the same number, each in a namespace of its own."""
+    return f"{os.stat('/proc/self/ns/pid').st_ino}.{os.getpid()}"
+
+
 def _sweep(parent: Path) -> None:
-    """Remove what hosts left that were killed. A group with a process in it cannot be removed."""
-    for folder in parent.glob(f"{_PREFIX}*-*"):
-        owner = folder.name.removeprefix(_PREFIX).split("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+    """Remove what hosts left that were killed. A group with a process in it cannot be removed.
+
+    Of this namespace only: whether the process of another is there cannot be seen, and its newest group is empty for a
+    moment.
+    """
+    space = _owner().partition(".")[0]
+    for folder in parent.glob(f"{_PREFIX}{space}.*-*"):
+        number = folder.name.partition(".")[2].split("-")[0]
+        if number.isdigit() and not Path(f"/proc/{number}").exists():
             with contextlib.suppress(OSError):
                 folder.rmdir()
