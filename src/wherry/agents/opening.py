@@ -15,7 +15,7 @@ from wherry.agents.governing import begin
 from wherry.agents.hooks import RunHooks
 from wherry.agents.keeping import keep_for
 from wherry.agents.managed import delegate
-from wherry.agents.metering import check_prices
+from wherry.agents.metering import check_prices, count_alike
 from wherry.agents.past import Past
 from wherry.agents.run import Order, Run, Unopened
 from wherry.agents.summaries import summarizer
@@ -101,7 +101,7 @@ async def open_run(frame: Frame, model: Model, profile: ModelProfile) -> Run:
 
     for message in briefing.warnings:
         record(EventType.WARNING, message=message, hint="the agent works without them")
-    left = None if frame.past is None else _left(frame.past, journal, store)
+    left = None if frame.past is None else _left(frame.past, journal, store, model)
     state = None if left is not None else _state(store, order.session)
     task = Message("user", order.task if left is not None else order.task + _said_of_inputs(frame))
     summarize = summarizer(agent.context, model, journal, frame.account)
@@ -151,13 +151,13 @@ async def open_run(frame: Frame, model: Model, profile: ModelProfile) -> Run:
 
 def _go_on(run: Run, past: Past) -> None:
     """Let a run stand where it was interrupted."""
-    run.step, run.past, run.resumed = past.step, past.events, past
+    run.step, run.requested, run.past, run.resumed = past.step, past.requested, past.events, past
     run.ran_code, run.files = past.ran_code, dict(past.files)
     run.warnings[:0] = past.warnings
     run.taint.restore({"untrusted": [*past.untrusted]})
 
 
-def _left(past: Past, journal: RunJournal, store: Store) -> Left | None:
+def _left(past: Past, journal: RunJournal, store: Store, model: Model) -> Left | None:
     """Its window; None if it never made a request."""
     if past.snapshot is None:
         return None
@@ -170,7 +170,7 @@ def _left(past: Past, journal: RunJournal, store: Store) -> Left | None:
         journal.knows(names)
         return {name: Message.decode(body) for name, body in found.items()}
 
-    return Left(past.snapshot, past.told, read)
+    return Left(past.snapshot, past.told, read, past.asked if count_alike(model) else ())
 
 
 def _brief(briefing: Briefing, order: Order, instructions: str | Knowledge | None) -> str:

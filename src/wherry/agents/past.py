@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from wherry.agents.result import ResultFile, RunStatus
+from wherry.context.snapshots import Asked
 from wherry.errors import StoreError
 from wherry.journal import Event, EventType, read_events
 from wherry.messages import Message
@@ -80,12 +81,16 @@ class Past:
     """Payload of the last `run.resumed`: by what the run went on then, it goes on now."""
     step: int = 0
     """The last one whose reply is known; with none of it open it is done."""
+    requested: int = 0
+    """The last step whose request is on record: what comes before that, as a plan, is in the window."""
     reply: Payload | None = None
     """Payload of the `model.replied` whose acts may not have come to their end."""
     snapshot: Payload | None = None
     """What the window held; None: it never made a request."""
     told: list[str] = field(default_factory=list[str])
     """What was appended to it since."""
+    asked: list[Asked] = field(default_factory=list[Asked])
+    """The requests that were made of it, from that of the snapshot on."""
     calls: dict[str, PastCall] = field(default_factory=dict[str, PastCall])
     """Of the open step, by call."""
     code: PastCode | None = None
@@ -107,6 +112,17 @@ class Past:
     def status(self) -> RunStatus | None:
         """How it ended; None where the process died."""
         return None if self.finished is None else RunStatus(self.finished["status"])
+
+    @property
+    def asked_anyone(self) -> bool:
+        """Whether it made any request, or asked an agent: if not, it has not begun."""
+        return any(event.type in (EventType.MODEL_REQUESTED, EventType.AGENT_CALLED) for event in self.events)
+
+    @property
+    def session_revision(self) -> int:
+        """How often its session had been saved when it began with what that held, or when it saved it itself."""
+        said = (self.finished or {}, self.resumed, self.started)
+        return next((payload["session_revision"] for payload in said if "session_revision" in payload), 0)
 
     def claim(self, number: int, name: str, arguments: Any) -> str:  # Any: JSON, as it is written down
         """The name of a call that the open step's snippet makes as its `number`th when it is run again.
@@ -169,8 +185,11 @@ class _Reader:
         self._snapshot: Payload | None = None
         self._told: list[str] = []
         """The window as of the last request of any kind."""
-        self._at: tuple[Payload | None, list[str], int] = None, [], 0
-        """The window as of the last request that made a step: snapshot, and so many of what was told since."""
+        self._asked: list[Asked] = []
+        """The requests since the snapshot, that one included."""
+        self._at: tuple[Payload | None, list[str], int, list[Asked], int] = None, [], 0, [], 0
+        """The window as of the last request that made a step: snapshot, so many of what was told since and of the
+        requests."""
         self._aside = False
         """Whether the last request was for a plan or a last word: a run that is interrupted then asks again."""
         self._began: float | None = None
@@ -203,6 +222,7 @@ class _Reader:
                 past.resumed, past.finished, self._began = payload, None, event.time
                 # What was asked for aside is asked for anew.
                 self._snapshot, self._told, self._aside = self._at[0], self._told_then(), False
+                self._asked = self._asked_then()
             case EventType.RUN_FINISHED:
                 past.finished = payload
                 self._last = event.time
@@ -217,7 +237,7 @@ class _Reader:
         """All that was read."""
         self._pause()
         past = self._past
-        past.snapshot, past.told = self._at[0], self._told_then()
+        past.snapshot, past.told, past.asked = self._at[0], self._told_then(), self._asked_then()
         if past.reply is not None:
             past.told.append(past.reply["message"])
         return past
@@ -232,21 +252,27 @@ class _Reader:
     def _told_then(self) -> list[str]:
         return self._at[1][: self._at[2]]
 
+    def _asked_then(self) -> list[Asked]:
+        return self._at[3][: self._at[4]]
+
     def _requested(self, payload: Payload) -> None:
         past = self._past
         snapshot: Payload | None = payload.get("snapshot")
         if snapshot is None:
             self._told += payload.get("told", payload["add"])
         else:
-            self._snapshot, self._told = snapshot, []
+            self._snapshot, self._told, self._asked = snapshot, [], []
         self._aside = "aside" in payload
+        self._asked.append(Asked(len(self._told), tools=not self._aside))
         if self._aside:
             return
-        self._at = self._snapshot, self._told, len(self._told)
-        past.step, past.reply, past.code = payload["step"] - 1, None, None
+        self._at = self._snapshot, self._told, len(self._told), self._asked, len(self._asked)
+        past.step, past.requested, past.reply, past.code = payload["step"] - 1, payload["step"], None, None
         past.calls = {}
 
     def _replied(self, payload: Payload) -> None:
+        if self._asked and not payload.get("estimated") and not payload.get("cached"):
+            self._asked[-1] = replace(self._asked[-1], reported=payload["usage"]["input_tokens"])
         if not self._aside:
             self._past.step, self._past.reply = payload["step"], payload
 

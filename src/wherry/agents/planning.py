@@ -35,8 +35,8 @@ def checked_interval(interval: int | None) -> int | None:
 async def plan(run: Run) -> None:
     """Ask for a plan, if one is due before this step: the first, and every `planning_interval` after it."""
     interval = run.agent.planning_interval
-    if interval is None or (run.step - 1) % interval:
-        return
+    if interval is None or (run.step - 1) % interval or run.step == run.requested:
+        return  # or the window has it: the run was interrupted while the model was asked for the step
     left = run.order.max_steps - run.step + 1
     await run.tell(Message("user", prompts.plan(first=run.step == 1, left=left)))
     try:

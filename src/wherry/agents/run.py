@@ -101,6 +101,8 @@ class Run:
     taint: Taint = field(default_factory=Taint)
     """Whether untrusted content came into the tree of runs, which shares it."""
     step: int = 0
+    requested: int = 0
+    """The last step whose request was on record when the run was resumed."""
     calls: int = 0
     schemas: Sequence[ToolSchema] = ()
     """The tool schemas that the last request carried."""

@@ -31,6 +31,7 @@ from wherry.messages import JSON, Message, canonical, digest
 from wherry.models import Model, ModelProfile, Prepared
 from wherry.policy import Account
 from wherry.redaction import redact_json
+from wherry.store import Store
 from wherry.tools import as_json, as_text, use_context
 from wherry.tools.context import intent_of_call
 
@@ -86,6 +87,7 @@ async def _framed(
     run_id: str | None,
 ) -> Frame:
     store = agent.store if parent is None else parent.store
+    revision = _revision(store, order, past)
     if past is not None:
         above = None if parent is None else parent.journal
         journal = Journal.go_on(store, past.run_id, subscribers=subscribers, parent=above, seq=past.events[-1].seq)
@@ -96,6 +98,7 @@ async def _framed(
             max_steps=order.max_steps,
             limits=written_limits(order.limits),
             process=this_process(),
+            **({} if order.session is None else {"session_revision": revision}),
         )
         await journal.commit()  # whoever else goes on with it has lost now
         failpoint("run.resumed")
@@ -106,16 +109,22 @@ async def _framed(
     else:
         journal = await _called(parent, agent, order, call)
     account = Account(order.limits, run_id=journal.run_id, parent=None if parent is None else parent.account)
-    frame = Frame(agent, order, journal, store, parent, account, past=past)
-    if past is None:
-        # Asked before the state is read: a save in between makes ours fail, never pass.
-        frame.revision = 0 if order.session is None else store.session_revision(order.session)
-    else:
+    frame = Frame(agent, order, journal, store, parent, account, past=past, revision=revision)
+    if past is not None:
         used, charged = spent(store, past)
         account.restore(used, charged, above=False)  # the accounts above have it already
         frame.started -= past.seconds
-        frame.revision = (past.finished or past.started).get("session_revision", 0)
     return frame
+
+
+def _revision(store: Store, order: Order, past: Past | None) -> int:
+    """How often its session had been saved when a run began with what that held."""
+    if order.session is None:
+        return 0
+    if past is None or not past.asked_anyone:
+        # Asked before the state is read: a save in between makes ours fail, never pass.
+        return store.session_revision(order.session)
+    return past.session_revision
 
 
 async def _execute(frame: Frame) -> RunResult:

@@ -70,15 +70,23 @@ class Compaction:
             await self._squeeze(room)
         return self.fits(room)
 
-    def write_summary(self, cap: int) -> None:
-        """Put the summary as it is now in the place of the one before."""
+    def write_summary(self, cap: int, settled: int | None = None) -> None:
+        """Put the summary as it is now in the place of the one before.
+
+        Args:
+            cap: Tokens that it may take.
+            settled: What it takes, where the server has said so.
+        """
         if self._turns.summary is not None:
             self._ledger.drop([self._turns.summary])
             self._turns.summary = None
         message = self._summary.message(self._raw(cap))
         if message is not None:
             self._turns.summary = Entry(message, self._counter.message(message), self._keep(message))
-            self._ledger.add(self._turns.summary)
+            if settled is None:
+                self._ledger.add(self._turns.summary)
+            else:
+                self._ledger.add_settled(self._turns.summary, settled)
         self._turns.rewrite()
 
     def _raw(self, cap: int) -> int:

@@ -184,6 +184,16 @@ class TokenCounter:
         self._ratios.append(min(ratio, MOST_EXACT_RATIO) if self.exact and self._shared else ratio)
         self.ratio = max(1.0, *self._ratios)
 
+    @property
+    def ratios(self) -> Sequence[float]:
+        """The recent ratios of reported to counted tokens, oldest first."""
+        return tuple(self._ratios)
+
+    def restore(self, ratios: Sequence[float]) -> None:
+        """Count as a counter of the same model did that had these `ratios`."""
+        self._ratios.extend(ratios)
+        self.ratio = max(1.0, max(self._ratios, default=1.0))
+
     def forget(self) -> None:
         """Count again as if no report had ever come."""
         self._ratios.clear()

@@ -10,11 +10,12 @@ kind of text comes next, which one ratio for all of them would not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from wherry.context.counting import LARGEST_IMAGE, MOST_EXACT_RATIO, MOST_RATIO, TokenCounter
 from wherry.context.groups import Entry
+from wherry.messages import JSON
 
 _FAR_UNDER = 0.5
 """A report below this share of an exact count means that the server cut the prompt; one that grew by less than this
@@ -85,6 +86,30 @@ class Ledger:
         """Take in a message that is not pinned."""
         self._fresh.append(entry)
         self._raw += entry.tokens
+        self._pictures += len(entry.message.images)
+
+    def learned(self, entries: Iterable[Entry]) -> JSON:
+        """What reports have said, of the pinned parts and of these messages: for `restore`."""
+        settled: list[JSON] = [entry.settled for entry in entries]
+        return {
+            "head": self._head,
+            "pinned": self._head_settled,
+            "settled": settled if any(tokens is not None for tokens in settled) else [],
+            "ratios": [*self.counter.ratios],
+        }
+
+    def restore(self, learned: Mapping[str, Any]) -> bool:  # Any: JSON that `learned` made
+        """Know of the pinned parts what was known; whether they are the same parts."""
+        if learned["head"] != self._head:
+            return False
+        self._head_settled = learned["pinned"]
+        self.counter.restore(learned["ratios"])
+        return True
+
+    def add_settled(self, entry: Entry, tokens: int) -> None:
+        """Take in a message of which the server has said what it takes."""
+        entry.settled = tokens
+        self._settled += tokens
         self._pictures += len(entry.message.images)
 
     def drop(self, entries: Iterable[Entry]) -> None:

@@ -246,10 +246,13 @@ class ContextWindow:
         for message in unfinished(groups[-1] if groups else None):
             self._take(message, groups, self._cap())
 
-    def _add(self, entry: Entry, groups: deque[Group]) -> None:
+    def _add(self, entry: Entry, groups: deque[Group], settled: int | None = None) -> None:
         self._newest = entry.digest
         self._turns.add(entry, groups)
-        self._ledger.add(entry)
+        if settled is None:
+            self._ledger.add(entry)
+        else:
+            self._ledger.add_settled(entry, settled)
 
     @property
     def task(self) -> Message:
@@ -322,7 +325,9 @@ class ContextWindow:
         total = self._ledger.total()
         told = tuple(self._told)
         self._told.clear()
-        snapshot = snapshot_of(self._turns, self._summary) if self._turns.rewrites != self._shown else None
+        snapshot = None
+        if self._turns.rewrites != self._shown:
+            snapshot = snapshot_of(self._turns, self._summary, self._ledger, self._profile.name)
         flat, keep = self._turns.flat(tools=bool(tools))
         self._shown = self._turns.rewrites  # what `flat` makes anew holds the same
         if system is not self._system_sent and system != self._system_sent:
@@ -381,19 +386,41 @@ class ContextWindow:
         }
 
     def _go_on(self, left: Left, known: Mapping[str, Message]) -> None:
-        """Hold again what the interrupted run's window held."""
-        shot, turns = left.snapshot, self._turns
+        """Hold again what the interrupted run's window held, and count as that did."""
+        shot, turns, ledger = left.snapshot, self._turns, self._ledger
         if shot["goes_on"]:
             turns.go_on()
+        # What another model's server said of its tokens says nothing of this one's.
+        system, tools = self._system.message, self._tools
+        self._set_head(system, tools if left.asked and left.asked[0].tools else ())
+        alike = shot.get("model") == self._profile.name and bool(left.asked) and ledger.restore(shot["learned"])
+        settled = iter(shot["learned"]["settled"] if alike else ())
         self._summary.restore(shot["summary"])
         if shot["shown"]:
-            self._compaction.write_summary(summary_cap(self.window - self._reserve, self._ledger.pinned()))
-        self._newest = shot["task"]
-        for digests, groups in ((shot["older"], turns.older), ((*shot["recent"], *left.told), turns.recent)):
-            for name in digests:
+            # As it was shown, also where a request since has left less room for the next one.
+            room = self.window - self._reserve
+            self._compaction.write_summary(max(summary_cap(room, ledger.pinned()), room // 3), next(settled, None))
+
+        def hold(names: Sequence[str], groups: deque[Group]) -> None:
+            for name in names:
                 message = known[name]
                 self._door.refer(message)
-                self._add(self._entry(message, self.counter.message(message)), groups)
+                self._add(self._entry(message, self.counter.message(message)), groups, next(settled, None))
+
+        self._newest = shot["task"]
+        hold(shot["older"], turns.older)
+        hold(shot["recent"], turns.recent)
+        held = 0
+        for asked in left.asked if alike else ():
+            hold(left.told[held : asked.told], turns.recent)
+            held = asked.told
+            self._set_head(system, tools if asked.tools else ())
+            ledger.asked(ledger.total())
+            if asked.reported is not None:
+                ledger.report(asked.reported, most=self.window - self._reserve)
+        hold(left.told[held:], turns.recent)
+        if not alike:
+            self._set_head(system, tools)
         turns.rewrite()
 
     def _restore(self, state: JSON) -> None:

@@ -193,7 +193,7 @@ def _at(payload: object, path: tuple[str, ...]) -> list[object]:
 
 
 _NAMING: dict[str, tuple[tuple[str, ...], ...]] = {
-    EventType.RUN_STARTED: (("order", "task"),),
+    EventType.RUN_STARTED: (("order", "task"), ("order", "given_in")),
     EventType.MODEL_REQUESTED: (
         ("add",),
         ("told",),
