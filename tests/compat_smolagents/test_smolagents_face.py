@@ -538,6 +538,27 @@ def test_a_model_asked_by_hand() -> None:
     assert server.requests[1]["stop"] == ["x"]
 
 
+def test_a_model_that_refuses_stop_sequences_is_cut_afterwards() -> None:
+    from tests.compat_smolagents.strict_server import strict_server
+
+    from wherry.agents import portal
+
+    with strict_server("so far STOP no farther") as server:
+        model = face.OpenAIModel("o4-mini", server.url, "none", max_tokens=99)
+        messages = [ChatMessage(MessageRole.SYSTEM, "s"), ChatMessage(MessageRole.USER, "u")]
+        assert model.generate(messages, stop_sequences=["STOP"]).content == "so far "
+        portal.call(cast("Callable[..., Any]", cast("Any", model.core()).aclose))
+    assert "stop" not in server.requests[0]
+
+
+def test_pictures_as_addresses() -> None:
+    from PIL.Image import new as new_image
+
+    from wherry.compat.smolagents.utils import encode_image_base64, make_image_url
+
+    assert make_image_url(encode_image_base64(new_image("RGB", (1, 1)))).startswith("data:image/png;base64,iVBOR")
+
+
 # ---- tools
 
 

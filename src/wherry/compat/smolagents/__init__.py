@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         AgentToolCallError,
         AgentToolExecutionError,
     )
+    from wherry.compat.smolagents.local_python_executor import LocalPythonExecutor
     from wherry.compat.smolagents.mcp_client import MCPClient
     from wherry.compat.smolagents.memory import (
         ActionStep,
@@ -111,6 +112,7 @@ _NAMES = {
         "AgentError AgentExecutionError AgentGenerationError AgentMaxStepsError AgentParsingError AgentToolCallError "
         "AgentToolExecutionError"
     ),
+    "local_python_executor": "LocalPythonExecutor",
     "mcp_client": "MCPClient",
     "memory": (
         "ActionStep AgentMemory CallbackRegistry FinalAnswerStep MemoryStep PlanningStep SystemPromptStep TaskStep "
@@ -165,6 +167,7 @@ __all__ = [
     "InferenceClientModel",
     "LiteLLMModel",
     "LiteLLMRouterModel",
+    "LocalPythonExecutor",
     "LogLevel",
     "MCPClient",
     "ManagedAgentPromptTemplate",

@@ -218,14 +218,18 @@ class ApiModel(Model):
         if self.client is not None:
             return self._by_client(messages, stop_sequences, response_format, tools_to_call_from, kwargs)
         core = self.core() or self.make_core(self._options())
-        request = _request(messages, stop_sequences, response_format, tools_to_call_from, kwargs)
+        stops = stop_sequences if self.supports_stop_parameter else None
+        request = _request(messages, stops, response_format, tools_to_call_from, kwargs)
 
         async def ask() -> ModelReply:
             if (prepare := getattr(core, "prepare", None)) is not None:
                 await prepare()
             return await core.complete(request)
 
-        return reply_to_chat(portal.call(ask))
+        said = reply_to_chat(portal.call(ask))
+        if stops is None and isinstance(said.content, str):
+            said.content = remove_content_after_stop_sequences(said.content, stop_sequences)
+        return said
 
     def _by_client(
         self,
