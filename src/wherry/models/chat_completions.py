@@ -89,7 +89,9 @@ def request_body(request: ModelRequest, *, model: str, settings: Mapping[str, An
         settings: The client's own; the request's go over them.
         limit: The parameter that bounds the output, under the name that the server wants.
     """
-    body: Body = {"model": model, "messages": [wire_message(m) for m in request.messages]}
+    # Nothing said to begin with is nothing sent: some models' templates take no message of the system's at all.
+    messages = [wire_message(m) for m in request.messages if m.role != "system" or m.content]
+    body: Body = {"model": model, "messages": messages}
     if request.tools:
         body["tools"] = [wire_tool(tool) for tool in request.tools]
     if request.response_format is not None:

@@ -82,6 +82,15 @@ _NAMES = {
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
+_MODULES = frozenset({
+    "agentchat", "cache", "code_utils", "coding", "exception_utils", "formatting_utils", "function_utils",
+    "graph_utils", "io", "oai", "runtime_logging", "token_count_utils", "types",
+})  # fmt: skip
+"""Modules that programs reach by `autogen.NAME` without importing them."""
+
+__version__ = "0.2.35"
+"""The version of AutoGen whose names these are: programs ask for it."""
+
 DEFAULT_MODEL = "gpt-4"
 FAST_MODEL = "gpt-3.5-turbo"
 
@@ -125,6 +134,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:  # Any: whatever the name stands for
+    if name in _MODULES:
+        return import_module(f"wherry.compat.autogen.{name}")
     home = "core" if name == "Agent" else _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'wherry.compat.autogen' has no attribute {name!r}")
@@ -134,4 +145,4 @@ def __getattr__(name: str) -> Any:  # Any: whatever the name stands for
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES, "Agent"})
+    return sorted({*globals(), *_HOMES, *_MODULES, "Agent"})

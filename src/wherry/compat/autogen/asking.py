@@ -178,16 +178,16 @@ class Asker:
         if max_output is not None:
             budget = replace(budget, reserve_output=max_output)
         store = store_at(self._store) if parent is None else parent.store
-        options: dict[str, Any] = {"store": store}
-        if response_format is not None:
-            options["hooks"] = [_Format(response_format)]
         window = backend_of(model, profile).window(budget.window or profile.window or DEFAULT_WINDOW)
         # Folded once, by the guard, to what fits: here nothing is to be shortened a second time.
         context = replace(budget, per_message=window, high_water=1.0, compaction="extract")
-        speaker = Speaker(schemas, model, name=identifier(self._name), context=context, limits=self._limits, **options)
         system, rest, room = await self._system.split(messages, window, profile, store)
         fitted = await self._fitted(rest, schemas, window, room, budget, profile)
         fixed = _fixed(system, fitted)
+        options: dict[str, Any] = {"store": store}
+        if response_format is not None:
+            options["hooks"] = [_Format(response_format)]
+        speaker = Speaker(schemas, model, name=identifier(self._name), context=context, limits=self._limits, **options)
         if parent is not None:
             parent.step += 1
         order = Order(fixed.task, limits=self._limits, conversation=fixed)

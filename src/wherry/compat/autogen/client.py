@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any, cast  # Any: settings and replies are of any kind
 
 from wherry.compat.autogen import runtime_logging
@@ -19,6 +18,7 @@ from wherry.compat.autogen.console import say
 from wherry.compat.autogen.logger.logger_utils import get_current_ts
 from wherry.compat.autogen.messages import Dict, normalized_name, unrolled
 from wherry.compat.autogen.model_clients import ModelClient, ModelClients, answers
+from wherry.compat.autogen.responses import completion
 from wherry.compat.autogen.settings import merged, model_of, validated
 from wherry.errors import ModelError
 from wherry.messages import ToolCall, ToolSchema, Usage
@@ -73,6 +73,11 @@ class OpenAIWrapper:
         return Asker(str(own.pop("name", "client")), model, **own)
 
     @property
+    def wrapper_id(self) -> int:
+        """By which runtime logging knows it."""
+        return id(self)
+
+    @property
     def max_tokens(self) -> int | None:
         """The most tokens of a reply that a program has set, for any of the models."""
         given = [one.get("max_tokens") or self._config.get("max_tokens") for one in self._config_list]
@@ -102,7 +107,7 @@ class OpenAIWrapper:
 
     def create(
         self, *, messages: Sequence[Dict] | None = None, cache: Cache | None = None, **config: Any
-    ) -> SimpleNamespace:
+    ) -> Any:  # Any: that of a client of the program's own is whatever it is
         """A reply, as the openai package has it; that of a client of the program's own as the client gave it.
 
         Args:
@@ -150,20 +155,7 @@ class OpenAIWrapper:
             client, response = answered.response
             response.message_retrieval_function = client.message_retrieval
             return response
-        said = _message(answered)
-        usage = SimpleNamespace(
-            prompt_tokens=answered.usage.input_tokens,
-            completion_tokens=answered.usage.output_tokens,
-            total_tokens=answered.usage.input_tokens + answered.usage.output_tokens,
-        )
-        choice = SimpleNamespace(index=0, message=said, finish_reason=answered.reply.finish_reason or "stop")
-        return SimpleNamespace(
-            id=f"chatcmpl-{uuid.uuid4().hex}",
-            model=answered.model,
-            choices=[choice],
-            usage=usage,
-            cost=float(_cost(answered)),
-        )
+        return completion(answered, calls_of(answered), float(_cost(answered)))
 
     @classmethod
     def extract_text_or_completion_object(cls, response: Any) -> list[Any]:
@@ -311,13 +303,6 @@ def schema_of(format: Any) -> Mapping[str, Any] | None:
         wrapped: Any = cast("Mapping[str, Any]", format).get("json_schema")
         return wrapped.get("schema", wrapped) if wrapped else {"type": "object"}
     return None
-
-
-def _message(answered: Answered) -> SimpleNamespace:
-    calls = [SimpleNamespace(**{**one, "function": SimpleNamespace(**one["function"])}) for one in calls_of(answered)]
-    return SimpleNamespace(
-        role="assistant", content=answered.reply.text or None, tool_calls=calls or None, function_call=None
-    )
 
 
 def calls_of(answered: Answered) -> list[Dict]:

@@ -14,7 +14,8 @@ from wherry.compat.autogen import runtime_logging
 from wherry.compat.autogen.calling import asynchronous, awaited, check, hop, twin
 from wherry.compat.autogen.client import OpenAIWrapper
 from wherry.compat.autogen.console import say
-from wherry.compat.autogen.messages import Dict, as_kept, shown, to_dict
+from wherry.compat.autogen.conversations import Conversations
+from wherry.compat.autogen.messages import Dict, shown, to_dict
 from wherry.compat.autogen.settings import validated
 
 Reply: TypeAlias = "str | Dict | None"
@@ -49,7 +50,7 @@ class _Post:
 _post: ContextVar[_Post | None] = ContextVar("wherry_autogen_post", default=None)
 
 
-class Core:
+class Core(Conversations):
     """An agent that talks, as far as talking goes."""
 
     DEFAULT_CONFIG: Any = False
@@ -88,74 +89,7 @@ class Core:
             told = {"name": name, "system_message": system_message, "llm_config": self.llm_config}
             runtime_logging.log_new_agent(self, {**told, "description": description})
 
-    # -- who it is -----------------------------------------------------------------------------------------------------
-
-    @property
-    def name(self) -> str:
-        """By which others know it."""
-        return self._name
-
-    @property
-    def description(self) -> str:
-        """What others are told of it."""
-        return self._description
-
-    @description.setter
-    def description(self, description: str) -> None:
-        self._description = description
-
-    @property
-    def system_message(self) -> str:
-        """What its model is told first."""
-        return self._oai_system_message[0]["content"]
-
-    def update_system_message(self, system_message: str) -> None:
-        """Tell its model something else first."""
-        self._oai_system_message[0]["content"] = system_message
-
-    @property
-    def chat_messages(self) -> dict[Any, list[Dict]]:
-        """Its conversations, by whom they are with."""
-        return self._oai_messages
-
-    def chat_messages_for_summary(self, agent: Any) -> list[Dict]:
-        """The messages that a summary of the chat with `agent` is made of."""
-        return self._oai_messages[agent]
-
-    def last_message(self, agent: Any = None) -> Dict | None:
-        """The newest message of a conversation; of the only one, if `agent` is not given.
-
-        Raises:
-            KeyError: there is none with that agent.
-            ValueError: there are several, and it is not said which.
-        """
-        if agent is None:
-            if len(self._oai_messages) > 1:
-                raise ValueError(
-                    "More than one conversation is found. Please specify the sender to get the last message."
-                )
-            return next((said[-1] for said in self._oai_messages.values() if said), None)
-        if agent not in self._oai_messages:
-            raise KeyError(f"The agent '{agent.name}' is not present in any conversation. No history available.")
-        said = self._oai_messages[agent]
-        return said[-1] if said else None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._name!r})"
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self  # a copy of what refers to an agent refers to the same one
-
     # -- talking -------------------------------------------------------------------------------------------------------
-
-    def _append_oai_message(
-        self, message: Any, conversation_id: Any, role: str = "assistant", name: str | None = None
-    ) -> bool:
-        kept = as_kept(message, role, name or self._name)
-        if kept is None:
-            return False
-        self._oai_messages[conversation_id].append(kept)
-        return True
 
     def _silent(self, silent: bool | None) -> bool:
         return bool(self.silent if self.silent is not None else silent)
@@ -181,7 +115,7 @@ class Core:
             post.delivering = False
         for hook in self.hook_lists["process_message_before_send"]:
             message = hook(sender=self, message=message, recipient=recipient, silent=self._silent(silent))
-        if not self._append_oai_message(message, recipient, "assistant", self._name):
+        if not self._append_oai_message(message, "assistant", recipient, is_sending=True):
             raise ValueError(_NO_MESSAGE)
         if delivering:
             hop(recipient, "receive", message, self, request_reply, silent)
@@ -205,14 +139,7 @@ class Core:
         Raises:
             ValueError: the message says nothing and calls nothing.
         """
-        if not self._append_oai_message(message, sender, "user", sender.name):
-            raise ValueError(_NO_MESSAGE)
-        if runtime_logging.logging_enabled():
-            runtime_logging.log_event(
-                self, "received_message", message=to_dict(message), sender=sender.name, valid=True
-            )
-        if not _quiet(sender, silent):
-            say(shown(to_dict(message), sender.name, self._name))
+        self._process_received_message(message, sender, silent)
         if request_reply is False or (request_reply is None and self.reply_at_receive[sender] is False):
             return
         post = _post.get()
@@ -227,6 +154,20 @@ class Core:
             hop(self, "send", reply, sender, silent=silent)
         else:
             post.letters.append((self, reply, sender, silent))
+
+    def _process_received_message(self, message: Any, sender: Any, silent: bool | None) -> None:
+        """Keep what was received, and show it. Programs have this method to see what is said as it is said."""
+        valid = self._append_oai_message(message, "user", sender, is_sending=False)
+        if runtime_logging.logging_enabled():
+            told = {"message": to_dict(message), "sender": sender.name, "valid": valid}
+            runtime_logging.log_event(self, "received_message", **told)
+        if not valid:
+            raise ValueError(_NO_MESSAGE)
+        if not _quiet(sender, silent):
+            self._print_received_message(message, sender)
+
+    def _print_received_message(self, message: Any, sender: Any) -> None:
+        say(shown(to_dict(message), sender.name, self._name))
 
     # -- replies -------------------------------------------------------------------------------------------------------
 

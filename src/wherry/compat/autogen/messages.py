@@ -44,7 +44,7 @@ def as_kept(message: object, role: str, name: str) -> Dict | None:
         kept["role"] = given.get("override_role", role)
     if kept.get("function_call") or kept.get("tool_calls"):
         kept["role"] = "assistant"
-    if kept["role"] not in ("function", "tool") and "name" not in kept:
+    elif "name" not in kept:
         kept["name"] = name
     return kept
 

@@ -64,6 +64,9 @@ class SandboxExecutor:
         "$functions"
     )
 
+    _between: ClassVar[str] = "\n"
+    """What is between the outputs of blocks."""
+
     def __init__(
         self,
         timeout: float = SECONDS,
@@ -108,7 +111,7 @@ class SandboxExecutor:
         output, file = "", None
         for block in code_blocks:
             done = self._execute(block.language.lower(), block.code)
-            output += f"\n{done.output}" if output and done.output else done.output
+            output += f"{self._between}{done.output}" if output and done.output else done.output
             file = file or done.code_file
             if done.exit_code != 0:
                 return CommandLineCodeResult(exit_code=done.exit_code, output=output, code_file=file)
@@ -225,6 +228,8 @@ class SandboxExecutor:
 class LocalCommandLineCodeExecutor(SandboxExecutor):
     """`SandboxExecutor`, with the arguments of AutoGen's executor of that name."""
 
+    _between = ""
+
     def __init__(
         self,
         timeout: float = SECONDS,
@@ -248,6 +253,8 @@ class LocalCommandLineCodeExecutor(SandboxExecutor):
 
 class DockerCommandLineCodeExecutor(SandboxExecutor):
     """`SandboxExecutor`, with the arguments of AutoGen's executor of that name; there is no container."""
+
+    _between = ""
 
     def __init__(
         self,
