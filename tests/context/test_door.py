@@ -358,7 +358,7 @@ async def test_the_reading_tools_are_the_same_in_every_request_of_a_run() -> Non
     assert all(request.tools == model.requests[0].tools for request in model.requests)
     assert [schema.name for schema in model.requests[0].tools] == ["page", "read_artifact", "recall", "final_answer"]
     model = pages([1])
-    await ToolCallingAgent([page], model, store="memory://", context=ContextBudget(window=8_192)).arun("read")
+    await ToolCallingAgent([page], model, store="memory://", context=ContextBudget(window=16_384)).arun("read")
     names = [schema.name for schema in model.requests[0].tools]
     assert names == ["page", "read_artifact", "search_artifact", "recall", "final_answer"]
 

@@ -371,3 +371,18 @@ def test_the_half_billion_model_calls_the_right_tool(qwen_half: Path) -> None:
         assert (call.name, call.arguments) == ("paint", {"thing": "door", "colour": "red"})
 
     run(test)
+
+
+def test_nothing_is_held_open_of_a_server_that_was_closed(smollm2: Path) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+
+    async def test() -> None:
+        model = LocalModel(smollm2, context=512, slots=1, threads=2)
+        await model.complete(ModelRequest((Message("user", "Hi"),), max_output=1))
+        await model.aclose()
+
+    anyio.run(test)
+    server.close_all()
+    after = set(os.listdir("/proc/self/fd"))
+    left = [os.readlink(f"/proc/self/fd/{name}") for name in after - before if os.path.exists(f"/proc/self/fd/{name}")]
+    assert not [name for name in left if "(deleted)" in name], left

@@ -192,13 +192,18 @@ class LlamaServer:
                 process.kill()
         if thread is not None and thread is not threading.current_thread():
             thread.join(10)
+        with self._lock:
+            if self._closing and self._gone() and self._log is not None:
+                self._log.close()
+                self._log = None
 
     def log_tail(self, lines: int = 12) -> str:
         """What the child said last."""
-        if self._log is None:
-            return ""
-        size = os.fstat(self._log.fileno()).st_size
-        text = os.pread(self._log.fileno(), 16_384, max(0, size - 16_384)).decode("utf-8", "replace")
+        with self._lock:
+            if self._log is None:
+                return ""
+            size = os.fstat(self._log.fileno()).st_size
+            text = os.pread(self._log.fileno(), 16_384, max(0, size - 16_384)).decode("utf-8", "replace")
         return "\n".join(text.strip().splitlines()[-lines:])
 
     def _check_memory(self) -> None:
