@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import wherry.compat.autogen as autogen
-from wherry import ScriptedModel
+from wherry import FunctionModel, ScriptedModel
 from wherry.compat.autogen import AssistantAgent, ConversableAgent, OpenAIWrapper, UserProxyAgent
 from wherry.compat.autogen.formatting_utils import colored
 from wherry.messages import ToolCall
-from wherry.models import ModelReply
+from wherry.models import ModelReply, ModelRequest
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +168,17 @@ def test_text_in_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert colored("x", "red") == "x"
     with pytest.raises(KeyError):
         colored("x", "no such")
+
+
+def test_a_model_is_told_who_spoke() -> None:
+    asked: list[ModelRequest] = []
+
+    def answer(request: ModelRequest) -> str:
+        asked.append(request)
+        return f"Answer {len(asked)}."
+
+    assistant = AssistantAgent("a", llm_config={"config_list": [{"model": FunctionModel(answer, window=4_096)}]})
+    user(default_auto_reply="Go on.").initiate_chat(assistant, message="Hello.", max_turns=2, silent=True)
+    said = [[(m.name, m.content) for m in request.messages if m.role != "system"] for request in asked]
+    assert said[0] == [("user", "Hello.")]
+    assert said[1] == [*said[0], ("a", "Answer 1."), ("user", "Go on.")]  # as it was: a prompt cache stays warm

@@ -103,7 +103,8 @@ async def open_run(frame: Frame, model: Model, profile: ModelProfile) -> Run:
         record(EventType.WARNING, message=message, hint="the agent works without them")
     left = None if frame.past is None else _left(frame.past, journal, store, model)
     state = None if left is not None else _state(store, order.session)
-    task = Message("user", order.task if left is not None else order.task + _said_of_inputs(frame))
+    said = order.task if left is not None else order.task + _said_of_inputs(frame)
+    task = Message("user", said, name=order.said_by)
     summarize = summarizer(agent.context, model, journal, frame.account)
     if order.conversation is not None and left is None:
         unopened = Unopened(journal, profile, agent.context, toolbox.system, task, toolbox.native, summarize)

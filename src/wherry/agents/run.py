@@ -74,6 +74,8 @@ class Order:
     limits: Limits = field(default_factory=Limits)
     conversation: Conversation | None = None
     """That of which the run is a turn."""
+    said_by: str | None = None
+    """Whose words the task is, where several talk."""
 
 
 class SuspendedError(WherryError):

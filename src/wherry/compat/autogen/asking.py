@@ -43,6 +43,7 @@ class Fixed:
         self._system = system
         last = max((n for n, message in enumerate(messages) if message.role == "user"), default=-1)
         self.task = messages[last].content if last >= 0 else ""
+        self.said_by = messages[last].name if last >= 0 else None
         self._before = messages[: max(last, 0)]
         self.after = [*messages[last + 1 :]]
         """Behind what the user said last: calls and their results."""
@@ -190,7 +191,7 @@ class Asker:
         speaker = Speaker(schemas, model, name=identifier(self._name), context=context, limits=self._limits, **options)
         if parent is not None:
             parent.step += 1
-        order = Order(fixed.task, limits=self._limits, conversation=fixed)
+        order = Order(fixed.task, limits=self._limits, conversation=fixed, said_by=fixed.said_by)
         result = await execute(speaker, order, parent=parent, call=str(parent.step) if parent is not None else "")
         if result.status is RunStatus.LIMIT:
             raise WherryError(result.reason or "a limit is reached", run_id=result.run_id)
