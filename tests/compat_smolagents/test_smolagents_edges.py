@@ -252,9 +252,21 @@ def test_an_error_of_a_callback_is_raised_as_it_is() -> None:
         list(steps)
 
 
+def test_functions_that_an_executor_is_given_are_called_by_snippets() -> None:
+    space: dict[str, Any] = {}
+    exec("def scale(value, by=2):\n    return [value * by]", space)
+    given = {"additional_functions": {"scaled": space["scale"], "size": len}}
+    agent = code_agent(code("final_answer(scaled(size('abc'), by=4) + scaled(1))"), executor_kwargs=given)
+    assert agent.run("go", additional_args={"scaled": "no variable of this name"}) == [12, 2]
+    assert "scaled" not in agent.tools
+    assert agent.to_dict()["executor_kwargs"] == {}
+
+
 def test_what_an_executor_would_have_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="additional_functions"):
-        CodeAgent([], Model(), executor_kwargs={"additional_functions": {"f": len}})
+    with pytest.raises(ConfigurationError, match="'say' does not say what it takes"):
+        CodeAgent([], Model(), executor_kwargs={"additional_functions": {"say": print}})
+    with pytest.raises(ConfigurationError, match="'f' does not say what it takes"):
+        CodeAgent([], Model(), executor_kwargs={"additional_functions": {"f": max}})
     assert not hasattr(code_agent("x"), "python_executor")
 
 

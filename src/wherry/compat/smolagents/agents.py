@@ -16,6 +16,7 @@ from wherry.compat.smolagents.errors import (
     AgentToolCallError,
     AgentToolExecutionError,
 )
+from wherry.compat.smolagents.functions import function_tool
 from wherry.compat.smolagents.imports import BASE_BUILTIN_MODULES, packages
 from wherry.compat.smolagents.memory import (
     ToolCall,
@@ -83,7 +84,8 @@ class CodeAgent(MultiStepAgent):
         executor: not taken.
         executor_type: `"local"` is wherry's sandbox; `"docker"` with `executor_kwargs={"image_name": ...}` a container.
             Other names are those of hosted sandboxes: wherry's own takes their place.
-        executor_kwargs: see `executor_type`.
+        executor_kwargs: see `executor_type`; `additional_functions` are functions of the program by name, which need
+            no type hints. Snippets call them as they call tools.
         max_print_outputs_length: characters of output that a step's `observations` have.
         stream_outputs: show replies piece by piece, when `run(stream=True)`.
         use_structured_outputs_internally: ask for `{"thought": ..., "code": ...}` instead of a fenced block.
@@ -113,10 +115,8 @@ class CodeAgent(MultiStepAgent):
             raise ValueError(f"Unsupported executor type: {executor_type}")
         if isinstance(code_block_tags, str) and code_block_tags != "markdown":
             raise ValueError("Only 'markdown' is supported for a string argument to `code_block_tags`.")
-        if executor_kwargs and "additional_functions" in executor_kwargs:
-            raise ConfigurationError(
-                "executor_kwargs: additional_functions are not taken", hint="give them as tools: snippets call those"
-            )
+        functions: Mapping[str, Any] = (executor_kwargs or {}).get("additional_functions") or {}
+        self.functions = {name: function_tool(name, function) for name, function in functions.items()}
         self.additional_authorized_imports = list(additional_authorized_imports or ())
         self.authorized_imports = sorted({*BASE_BUILTIN_MODULES, *self.additional_authorized_imports})
         self.executor_type, self.executor_kwargs = executor_type, dict(executor_kwargs or {})

@@ -110,7 +110,8 @@ class Core:
         agent, face = cast("CodeAgent", self), self.face
         agent.name, agent.description, agent.instructions = face.name, face.description, face.instructions
         agent.max_steps, agent.planning_interval = face.max_steps, face.planning_interval
-        tools: dict[str, Any] = {name: one for name, one in face.tools.items() if name != "final_answer"}
+        told = {**face.functions, **face.tools}
+        tools: dict[str, Any] = {name: one for name, one in told.items() if name != "final_answer"}
         agents: dict[str, Any] = {}
         for name, managed in face.managed_agents.items():
             below = getattr(managed, "core", None)

@@ -63,6 +63,8 @@ class Kept:
         if hasattr(agent, "authorized_imports"):
             out["authorized_imports"] = agent.authorized_imports
             out.update({key: getattr(agent, key) for key in _OF_CODE})
+            kept = {key: value for key, value in agent.executor_kwargs.items() if key != "additional_functions"}
+            out["executor_kwargs"] = kept  # functions are no JSON
             out["use_structured_outputs_internally"] = agent.response_format is not None
         return out
 

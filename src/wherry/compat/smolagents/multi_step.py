@@ -122,6 +122,8 @@ class MultiStepAgent(Kept):
         """What the session has of the memory."""
         self.recording: Recording | None = None
         """Of the run that began last: only its model is told of edits, where several are under way."""
+        self.functions: dict[str, Any] = getattr(self, "functions", {})
+        """Besides the tools, what snippets may call."""
         self.managed_agents: dict[str, Any] = {}
         for managed in managed_agents or ():
             if not (getattr(managed, "name", None) and getattr(managed, "description", None)):

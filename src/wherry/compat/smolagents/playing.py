@@ -116,7 +116,7 @@ def _session_of(face: MultiStepAgent) -> str:
 
 def _inputs(face: MultiStepAgent) -> dict[str, Any]:
     """What of the state can be a variable."""
-    taken = {*face.tools, *face.managed_agents}
+    taken = {*face.functions, *face.tools, *face.managed_agents}
     return {
         name: value
         for name, value in face.state.items()

@@ -291,7 +291,7 @@ class SimpleTool(Tool):
 
     def __init__(self, function: Callable[..., Any], inputs: Mapping[str, Mapping[str, Any]], output_type: str) -> None:
         self.is_initialized = True
-        self.name = function.__name__
+        self.name = getattr(function, "__name__", "function")
         self.description = documentation(function.__doc__).description
         self.inputs, self.output_type = inputs, output_type
         self.forward = self.function = function
