@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self, cast  # Any: parameters of servers
 
 from wherry.agents import portal
 from wherry.compat.smolagents.messages import (
     ChatMessage,
     ChatMessageStreamDelta,
+    ChatMessageToolCall,
     ChatMessageToolCallStreamDelta,
     MessageRole,
     from_chat,
@@ -18,6 +21,7 @@ from wherry.compat.smolagents.messages import (
     text_of,
 )
 from wherry.compat.smolagents.monitoring import TokenUsage
+from wherry.compat.smolagents.pieces import streamed
 from wherry.compat.smolagents.preparing import (
     get_clean_message_list,
     remove_content_after_stop_sequences,
@@ -261,14 +265,49 @@ class ApiModel(Model):
         usage = None if used is None else TokenUsage(used.prompt_tokens, used.completion_tokens)
         return ChatMessage(MessageRole.ASSISTANT, text, said.tool_calls or None, raw=answer, token_usage=usage)
 
-    def generate_stream(self, messages: list[ChatMessage], **kwargs: Any) -> Generator[ChatMessageStreamDelta]:
-        """The reply in one piece. Agents stream by `stream_outputs=True`."""
-        said = self.generate(messages, **kwargs)
-        calls = [
-            ChatMessageToolCallStreamDelta(number, call.id, call.type, call.function)
-            for number, call in enumerate(said.tool_calls or ())
-        ]
-        yield ChatMessageStreamDelta(text_of(said.content), calls or None, said.token_usage)
+    def generate_stream(
+        self,
+        messages: list[ChatMessage],
+        stop_sequences: list[str] | None = None,
+        response_format: Any = None,
+        tools_to_call_from: list[Any] | None = None,
+        **kwargs: Any,
+    ) -> Generator[ChatMessageStreamDelta]:
+        """Ask the model, outside of any agent, and give its reply as it comes; calls and usage come at its end.
+
+        A `client`, or a `generate` of a subclass, is asked for its reply in one piece.
+
+        Raises:
+            ModelError: the server failed.
+        """
+        core = self.core()
+        said: ChatMessage | None = None
+        if core is None:
+            given = {
+                "stop_sequences": stop_sequences,
+                "response_format": response_format,
+                "tools_to_call_from": tools_to_call_from,
+            }
+            said = self.generate(messages, **{key: it for key, it in given.items() if it is not None}, **kwargs)
+            yield ChatMessageStreamDelta(text_of(said.content))
+        else:
+            stops = stop_sequences if self.supports_stop_parameter else None
+            request = _request(messages, stops, response_format, tools_to_call_from, kwargs)
+            for piece in streamed(core, request):
+                if piece.text:
+                    yield ChatMessageStreamDelta(piece.text)
+                if piece.reply is not None:
+                    said = reply_to_chat(piece.reply)
+        if said is not None:
+            calls = [_whole(number, call) for number, call in enumerate(said.tool_calls or ())]
+            yield ChatMessageStreamDelta("", calls or None, said.token_usage)
+
+
+def _whole(number: int, call: ChatMessageToolCall) -> ChatMessageToolCallStreamDelta:
+    """A call in one piece; arguments are a text in pieces."""
+    given: Any = call.function.arguments
+    function = replace(call.function, arguments=given if isinstance(given, str) else json.dumps(given))
+    return ChatMessageToolCallStreamDelta(number, call.id, call.type, function)
 
 
 def get_tool_json_schema(tool: Any) -> dict[str, Any]:
