@@ -12,7 +12,7 @@ from typing import Any, cast  # Any: settings and replies are of any kind
 
 from wherry.compat.autogen import runtime_logging
 from wherry.compat.autogen.asking import Answered, Asker
-from wherry.compat.autogen.cache import Cache, with_seed
+from wherry.compat.autogen.cache.cache import Cache, with_seed
 from wherry.compat.autogen.chat_run import current
 from wherry.compat.autogen.console import say
 from wherry.compat.autogen.logger.logger_utils import get_current_ts
