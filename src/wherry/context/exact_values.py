@@ -14,6 +14,7 @@ from functools import cache
 from itertools import islice
 
 from wherry.context.groups import Group, entries_of
+from wherry.context.untrusted import told
 
 # Every repetition that another could begin anew is bounded: a text of 20,000 letters stays linear. What needs a sign to
 # be there at all is looked for only where that sign stands: tried at every letter, it is most of the time.
@@ -71,7 +72,8 @@ def exact_sentences(groups: Iterable[Group], *, known: Container[str] = ()) -> l
     seen: set[str] = set()
     for entry in entries_of(groups):
         message = entry.message
-        text = message.content[:_READ]
+        mark, text = told(message)
+        text = text[:_READ]
         if not _is_worth(text):
             continue
         for part in _sentences(text):
@@ -80,7 +82,7 @@ def exact_sentences(groups: Iterable[Group], *, known: Container[str] = ()) -> l
             seen.add(part)
             form = shape(part)
             if form not in found and form not in known and _is_worth(form):
-                found[form] = _exact(" ".join(part.split()), message.name or message.role)
+                found[form] = _exact(" ".join(part.split()), mark + (message.name or message.role))
     return [exact for exact in found.values() if exact is not None]
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from wherry.context.groups import Group
+from wherry.context.untrusted import told
 from wherry.messages import Message
 
 _TERM = re.compile(r"[A-Za-z_][\w.-]{4,}|\d[\d.,:-]*\d|\d{2,}|[A-Z]{2,}")
@@ -77,20 +78,22 @@ class Extract:
             message = entry.message
             if message.role == "tool":
                 if (left := results.get(message.tool_call_id)) and left[-1] is message:  # its call is not in the turn
-                    yield self._said(f"{(left.pop().name or 'tool')[:64]} ->", message.content, head)
+                    mark, text = told(left.pop())
+                    yield self._said(f"{mark}{(message.name or 'tool')[:64]} ->", text, head)
                 continue
             said = ""
             if message.content:
-                said = f"{_speaker(message)}: {message.content}"
-                if len(message.content) > head or not message.tool_calls:
-                    yield self._said(f"{_speaker(message)}:", message.content, head)
+                mark, text = told(message)
+                said = f"{mark}{_speaker(message)}: {text}"
+                if len(text) > head or not message.tool_calls:
+                    yield self._said(f"{mark}{_speaker(message)}:", text, head)
                     said = ""
             for call in message.tool_calls:
                 arguments = _arguments(dict(call.arguments))[: min(_CALL, head)]
                 said = f"{said} called {call.name[:64]} {arguments}".lstrip()
                 answers = results.get(call.id)
-                result = answers.pop().content if answers else ""
-                yield self._said(f"{said} ->" if result else said, result, head)
+                mark, result = told(answers.pop()) if answers else ("", "")
+                yield self._said(f"{mark}{said} ->" if result else said, result, head)
                 said = ""
 
     def names(self, text: str) -> bool:
