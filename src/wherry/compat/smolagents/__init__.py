@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     )
     from wherry.compat.smolagents.models import (
         REMOVE_PARAMETER,
+        AmazonBedrockModel,
+        AmazonBedrockServerModel,
         ApiModel,
         AzureOpenAIModel,
         AzureOpenAIServerModel,
@@ -119,7 +121,8 @@ _NAMES = {
         "ToolCall"
     ),
     "models": (
-        "REMOVE_PARAMETER ApiModel AzureOpenAIModel AzureOpenAIServerModel ChatMessage ChatMessageStreamDelta "
+        "REMOVE_PARAMETER AmazonBedrockModel AmazonBedrockServerModel ApiModel AzureOpenAIModel "
+        "AzureOpenAIServerModel ChatMessage ChatMessageStreamDelta "
         "ChatMessageToolCall ChatMessageToolCallFunction ChatMessageToolCallStreamDelta InferenceClientModel "
         "LiteLLMModel LiteLLMRouterModel MessageRole Model OpenAIModel OpenAIServerModel TransformersModel "
         "agglomerate_stream_deltas"
@@ -147,6 +150,8 @@ __all__ = [
     "AgentText",
     "AgentToolCallError",
     "AgentToolExecutionError",
+    "AmazonBedrockModel",
+    "AmazonBedrockServerModel",
     "ApiModel",
     "ApiWebSearchTool",
     "AzureOpenAIModel",

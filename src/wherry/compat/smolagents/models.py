@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wherry.compat.smolagents.api_model import REMOVE_PARAMETER, ApiModel, Model, get_tool_json_schema
+from wherry.compat.smolagents.bedrock import AmazonBedrockModel, AmazonBedrockServerModel
 from wherry.compat.smolagents.clients import (
     AzureOpenAIModel,
     AzureOpenAIServerModel,
@@ -36,6 +37,8 @@ from wherry.compat.smolagents.preparing import (
 __all__ = [
     "MODEL_REGISTRY",
     "REMOVE_PARAMETER",
+    "AmazonBedrockModel",
+    "AmazonBedrockServerModel",
     "ApiModel",
     "AzureOpenAIModel",
     "AzureOpenAIServerModel",
@@ -73,6 +76,7 @@ MODEL_REGISTRY: dict[str, type[Model]] = {
         LiteLLMModel,
         LiteLLMRouterModel,
         TransformersModel,
+        AmazonBedrockModel,
     )
 }
 MODEL_REGISTRY["OpenAIServerModel"] = OpenAIModel
