@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.compat_smolagents.test_smolagents_face import Scripted, actions, calls, code, code_agent, double, tool_agent
 
 from wherry.compat.smolagents import (
+    EMPTY_PROMPT_TEMPLATES,
     ChatMessage,
     CodeAgent,
     FinalAnswerTool,
@@ -279,6 +280,41 @@ def test_agents_come_back_from_a_folder(tmp_path: Path) -> None:
     assert read.model.kwargs == {"temperature": 0.5}
     assert CodeAgent.from_folder(tmp_path / "crew", max_steps=2).max_steps == 2
     like(CodeAgent.from_dict(json.loads(json.dumps(team(model).to_dict()))))
+
+
+def test_a_folder_of_an_older_version_is_read(tmp_path: Path) -> None:
+    data = {"last_input_token_count": 7, "last_output_token_count": None, "model_id": "a/b", "provider": None}
+    saved = {
+        "tools": ["old"],
+        "model": {"class": "HfApiModel", "data": data},
+        "managed_agents": {},
+        "prompt_templates": {
+            "system_prompt": "Use {{authorized_imports}}.",
+            "planning": {"initial_facts": "", **EMPTY_PROMPT_TEMPLATES["planning"]},
+            "managed_agent": EMPTY_PROMPT_TEMPLATES["managed_agent"],
+            "final_answer": EMPTY_PROMPT_TEMPLATES["final_answer"],
+        },
+        "max_steps": 10,
+        "verbosity_level": 2,
+        "grammar": None,
+        "planning_interval": 2,
+        "name": "veteran",
+        "description": "d",
+        "requirements": ["smolagents"],
+        "authorized_imports": ["pandas"],
+        "executor_type": "local",
+        "executor_kwargs": {},
+        "max_print_outputs_length": None,
+    }
+    (tmp_path / "agent.json").write_text(json.dumps(saved))
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/old.py").write_text(Shout().to_dict()["code"])
+    read = CodeAgent.from_folder(tmp_path)
+    assert (read.name, read.max_steps, read.additional_authorized_imports) == ("veteran", 10, ["pandas"])
+    assert isinstance(read.model, InferenceClientModel)
+    assert (read.model.model_id, read.model.kwargs) == ("a/b", {"timeout": 120})
+    assert "'pandas'" in read.system_prompt
+    assert read.tools["shout"]("x") == "X!!"
 
 
 def test_an_agent_that_was_loaded_runs(tmp_path: Path) -> None:

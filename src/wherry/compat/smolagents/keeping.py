@@ -185,7 +185,9 @@ def _model(saved: Mapping[str, Any]) -> Any:
             f"Unknown model class '{kind}'. Supported models: {', '.join(sorted(MODEL_REGISTRY))}. "
             "For one of your own, give model=..."
         )
-    return MODEL_REGISTRY[kind].from_dict(saved["data"])
+    # Older versions wrote down what was not set, and what was counted.
+    data = {key: it for key, it in saved["data"].items() if it is not None and not key.startswith("last_")}
+    return MODEL_REGISTRY[kind].from_dict(data)
 
 
 def _registered(kind: str, known: Mapping[str, Any]) -> Any:
