@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,16 @@ def test_a_model_is_told_of_functions() -> None:
 def test_texts_that_are_no_function(text: str) -> None:
     with pytest.raises(ValueError, match=r"exactly one function|Could not compile"):
         FunctionWithRequirements.from_str(text)
+
+
+def test_functions_whose_text_is_nowhere() -> None:
+    with pytest.raises(ValueError, match=r"'len' is in no file: give it by FunctionWithRequirements.from_str"):
+        to_stub(len)
+    with pytest.raises(ValueError, match="no function written with `def`"):
+        to_stub(NAMELESS)
+
+
+NAMELESS: Callable[[int], int] = lambda x: x  # noqa: E731
 
 
 def test_no_name_of_a_module() -> None:

@@ -136,10 +136,14 @@ def _source(function: Offered) -> str:
     if isinstance(function, FunctionWithRequirementsStr):
         return textwrap.dedent(function.func).strip()
     inner = function.func if isinstance(function, FunctionWithRequirements) else function
-    text = textwrap.dedent(inspect.getsource(inner))
+    name = getattr(inner, "__name__", inner)
+    try:
+        text = textwrap.dedent(inspect.getsource(inner))
+    except (OSError, TypeError) as error:
+        raise ValueError(f"the text of {name!r} is in no file: give it by FunctionWithRequirements.from_str") from error
     found = _functions(text)
     if not found:
-        raise ValueError(f"{getattr(inner, '__name__', inner)!r} is no function written with `def`")
+        raise ValueError(f"{name!r} is no function written with `def`")
     return "\n".join(text.splitlines()[found[0].lineno - 1 : found[0].end_lineno])
 
 
