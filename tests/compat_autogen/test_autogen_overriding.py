@@ -94,6 +94,29 @@ def test_names_of_messages_with_calls_and_results() -> None:
     assert done.chat_history[2]["role"] == "tool"
 
 
+def test_code_is_run_by_the_method_that_programs_have() -> None:
+    ran: list[tuple[str, str]] = []
+
+    class Own(UserProxyAgent):
+        def run_code(self, code: str, lang: str = "python", **options: Any) -> tuple[int, str, str | None]:
+            ran.append((lang, code))
+            return (3 if "stop" in code else 0), f"ran {code}", None
+
+    own = Own("user", human_input_mode="NEVER", code_execution_config={"use_docker": False})
+    assert own.execute_code_blocks([("python", "a"), ("sh", "stop"), ("python", "c")]) == (3, "\nran a\nran stop")
+    assert ran == [("python", "a"), ("sh", "stop")]
+    bare = UserProxyAgent("user", human_input_mode="NEVER", code_execution_config={"use_docker": False})
+    assert bare.run_code("print(6)") == (0, "6\n", None)
+    assert bare.execute_code_blocks([("python", "print(6)"), ("", "print(7)")]) == (0, "\n6\n\n7\n")
+
+
+def test_a_chat_ends_by_a_part_that_says_so() -> None:
+    said = [{"type": "text", "text": "TERMINATE"}]
+    other = ConversableAgent("a", llm_config=False, human_input_mode="NEVER", default_auto_reply="More.")
+    done = user().initiate_chat(other, message={"content": said}, silent=True)
+    assert [message["content"] for message in done.chat_history] == [said]
+
+
 # -- what is read ------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from wherry.compat.autogen.coding.factory import executor_of
 from wherry.compat.autogen.coding.markdown_code_extractor import extract_code
 from wherry.compat.autogen.console import say
 from wherry.compat.autogen.core import Core, Reply
-from wherry.compat.autogen.messages import Dict
+from wherry.compat.autogen.messages import Dict, content_str
 from wherry.compat.autogen.people import HumanInputMode
 from wherry.context import ContextBudget
 from wherry.policy import Limits
@@ -215,16 +215,28 @@ class ConversableAgent(Chats):
         if not self._silent(False):
             say(f"\n>>>>>>>> EXECUTING {len(code_blocks)} CODE BLOCK(S)...")
         own: Any = self._code_execution_config
-        if self._code_executor is None:
-            self._code_executor = executor_of(own or {})
-        blocks = [CodeBlock(code=code, language=language) for language, code in code_blocks]
-        done = awaited(self._code_executor.execute_code_blocks(blocks))
-        # Output of blocks begins on a line of its own, but for executors that a program chose.
-        return done.exit_code, done.output if own and own.get("executor") is not None else f"\n{done.output}"
+        if own and own.get("executor") is not None:
+            blocks = [CodeBlock(code=code, language=language) for language, code in code_blocks]
+            done = awaited(self._code_executor.execute_code_blocks(blocks))
+            return done.exit_code, done.output
+        status, output = 0, ""
+        for language, code in code_blocks:  # by a method that programs may have of their own
+            status, said, _ = self.run_code(code, lang=language)
+            output += f"\n{said}"
+            if status != 0:
+                break
+        return status, output
 
-    def run_code(self, code: str, lang: str = "python", **_: Any) -> tuple[int, str, None]:
-        """Run one block of code."""
-        return (*self.execute_code_blocks([(lang, code)]), None)
+    def run_code(self, code: str, lang: str = "python", **_: Any) -> tuple[int, str, str | None]:
+        """Run one block of code.
+
+        Returns:
+            The exit code, what it printed, and no image.
+        """
+        if self._code_executor is None:
+            self._code_executor = executor_of(self._code_execution_config or {})
+        done = awaited(self._code_executor.execute_code_blocks([CodeBlock(code=code, language=lang)]))
+        return done.exit_code, done.output, None
 
     # -- chats within chats --------------------------------------------------------------------------------------------
 
@@ -270,7 +282,7 @@ class ConversableAgent(Chats):
         return None if self.client is None else self.client.actual_usage_summary
 
     def get_total_usage(self) -> Dict | None:
-        """What its models used, kept answers counted as if they had been asked for."""
+        """What its models used, with kept answers among it, which use nothing."""
         return None if self.client is None else self.client.total_usage_summary
 
     a_generate_oai_reply = twin(generate_oai_reply)
@@ -278,7 +290,8 @@ class ConversableAgent(Chats):
 
 
 def _terminates(message: Dict) -> bool:
-    return message.get("content") == "TERMINATE"
+    content = message.get("content")
+    return content == "TERMINATE" or (isinstance(content, list) and content_str(content) == "TERMINATE")
 
 
 def _several(value: Any) -> list[Any]:
