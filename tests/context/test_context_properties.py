@@ -19,7 +19,7 @@ import pytest
 from conversations import CONTROL, Conversation, Turn, conversations, exact
 from hypothesis import HealthCheck, given, settings
 
-from wherry.context import ContextWindow, Fitted, facts
+from wherry.context import ContextBudget, ContextWindow, Fitted, facts
 from wherry.context.history import History
 from wherry.errors import ContextBudgetError
 from wherry.journal import Event, EventType, Journal, RunJournal
@@ -260,6 +260,35 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 @given(conversations())
 def test_no_conversation_breaks_the_bound(talk: Conversation) -> None:
     play(talk)
+
+
+def test_no_conversation_begins_with_the_model() -> None:
+    """Where neither the summary nor what it stands for has room."""
+    long = "a" * 64
+    history = (
+        Message("user", "next"),
+        Message("assistant", "", tool_calls=(ToolCall("c0", long, {"q": "", "n": 283_641_720_628}),)),
+        Message("tool", "", tool_call_id="nobody's", name="search"),
+        Message("tool", "", tool_call_id="c0", name=long),
+        Message("user", "next"),
+        Message("assistant", ""),
+    )
+    turn = Turn(said="", calls=(), results=(), observation="", picture=None, tools=True, shrink=1.0)
+    budget = ContextBudget(window=445, high_water=1.0, low_water=0.5)
+    play(
+        Conversation(
+            system="",
+            task="",
+            tools=(),
+            turns=(turn,),
+            history=history,
+            budget=budget,
+            counter="bytes",
+            reports=False,
+            writer="none",
+            reopened=None,
+        )
+    )
 
 
 @pytest.mark.slow

@@ -68,6 +68,7 @@ class Compaction:
         await self._fold_down(room)
         if not self.fits(room):
             await self._squeeze(room)
+        await self._begin_with_a_user(room)
         return self.fits(room)
 
     def write_summary(self, cap: int, settled: int | None = None) -> None:
@@ -143,10 +144,8 @@ class Compaction:
         """
         if self._turns.recent:
             await self._squeeze_newest(self._turns.recent[-1], room)
-        if not self.fits(room) and self._turns.summary is not None:
-            self._ledger.drop([self._turns.summary])  # its lines stay: the next compaction writes it again
-            self._turns.summary = None
-            self._turns.rewrite()
+        if not self.fits(room):
+            self._drop_summary()
         if not self.fits(room):
             task = self._turns.task
             over = self._ledger.total() + self._counter.margin(room) - room
@@ -155,6 +154,28 @@ class Compaction:
                 self._turns.task = Entry(message, tokens, self._keep(message))
                 self._ledger.set_head(task=tokens)
                 self._turns.rewrite()
+
+    def _drop_summary(self) -> None:
+        """Its lines stay: the next compaction writes it again."""
+        if self._turns.summary is not None:
+            self._ledger.drop([self._turns.summary])
+            self._turns.summary = None
+            self._turns.rewrite()
+
+    async def _begin_with_a_user(self, room: int) -> None:
+        """Where there was no room for the summary, turns from before the task that stood behind it go too, up to one
+        that a request can begin with.
+        """
+        older, going, before = self._turns.older, list[Group](), self._ledger.total()
+        if self._turns.summary is not None:
+            return
+        while older and older[0].entries[0].message.role != "user":
+            going.append(older.popleft())
+        if going:
+            self._ledger.drop(entry for group in going for entry in group.entries)
+            await self._fold(going, summary_cap(room, self._ledger.pinned()), before)
+            if not self.fits(room):
+                self._drop_summary()
 
     async def _squeeze_newest(self, newest: Group, room: int) -> None:
         for divisor in (1, 2, 4):
