@@ -14,6 +14,8 @@ TASK ?= What is the population of Norway, and what is the smallest prime factor 
 # What the tests run on: the smallest model for the mechanics of the embedded server, a better one for behaviour.
 TEST_MODELS ?= smollm2-135m qwen2.5-coder-0.5b
 PYTEST_ARGS ?=
+# One more than there are processors: tests mostly wait for processes that they started.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
@@ -31,10 +33,10 @@ run: $(VENV)/.run  ## set up what is needed, then run the example crew on the em
 
 test: $(VENV)/.dev  ## set up what is needed, then run all tests
 	@for model in $(TEST_MODELS); do $(BIN)/wherry models pull $$model || exit 1; done
-	@$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.dev  ## the tests that need no model, no server and no time
-	@$(BIN)/python -m pytest -n auto -m "not slow and not local_model and not services" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not local_model and not services" $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, import floors
 	$(BIN)/ruff check .
