@@ -36,7 +36,7 @@ test: $(VENV)/.dev  ## set up what is needed, then run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 test-fast: $(VENV)/.dev  ## the tests that need no model, no server and no time
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not local_model and not services" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not local_model and not services and not bench" $(PYTEST_ARGS)
 
 check: $(VENV)/.dev  ## lint, formatting, types, import floors
 	$(BIN)/ruff check .

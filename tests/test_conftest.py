@@ -34,6 +34,7 @@ def test_without_something_else():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "code", "counted"),
     [("", 0, "3 skipped"), ("1", 1, "1 failed, 1 skipped, 1 error")],

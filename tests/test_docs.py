@@ -93,6 +93,7 @@ def test_every_page_is_in_the_index(page: Path) -> None:
     assert f"]({page.name})" in (ROOT / "docs" / "index.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [block for block in ALL if block.language == "python"], ids=str)
 def test_python_runs(
     block: Block, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -130,6 +131,7 @@ def command_lines() -> list[tuple[str, str]]:
     return [(where, line.partition("  #")[0].strip()) for where, line in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("where", "line"), command_lines())
 def test_commands_exist(where: str, line: str) -> None:
     words = shlex.split(line.split("|")[-1].split("\\|")[0] if line.startswith("cat ") else line.split("\\|")[0])

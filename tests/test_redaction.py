@@ -75,6 +75,7 @@ def test_what_is_no_key_stays(text: str) -> None:
     assert redact_json(data) is data
 
 
+@pytest.mark.slow
 def test_held_secrets_are_found_while_their_owner_lives() -> None:
     owner, other = Owner(), Owner()
     secret = 'my own "secret"\nof the house'
@@ -99,6 +100,7 @@ def test_of_two_held_secrets_the_longer_is_found_first() -> None:
     assert redact("x abcdefgh1234-and-more5678 y") == "x …5678 y"
 
 
+@pytest.mark.slow
 @given(st.recursive(st.text() | st.integers(), lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=10))
 def test_what_is_left_is_the_same_json_without_the_secret(value: object) -> None:
     owner = Owner()

@@ -230,6 +230,7 @@ def test_a_missing_file_is_refused(store: Store, tmp_path: Path) -> None:
         agent_of([], store).run("read", files=[tmp_path / "gone.txt"])
 
 
+@pytest.mark.slow
 def test_a_huge_tool_result_comes_as_a_handle(store: Store) -> None:
     @tool
     def megabytes() -> str:
@@ -240,6 +241,7 @@ def test_a_huge_tool_result_comes_as_a_handle(store: Store) -> None:
     assert agent.run("go").output == 50_000_002
 
 
+@pytest.mark.slow
 def test_a_failing_model_ends_the_run_with_its_id(store: Store) -> None:
     agent = agent_of([snippet("1"), ModelError("the server is gone", kind="ConnectionLost")], store)
     with pytest.raises(ModelError) as caught:
@@ -345,6 +347,7 @@ def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wherry.agents.code_agent.get_sandbox", shorter)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_limits")
 def test_a_snippet_that_must_be_killed_costs_only_what_it_did_itself(store: Store) -> None:
     called: list[int] = []
@@ -382,6 +385,7 @@ def test_a_snippet_that_must_be_killed_costs_only_what_it_did_itself(store: Stor
     assert [file.name for file in result.files] == ["made.txt"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_limits")
 def test_what_cannot_be_rebuilt_is_told(store: Store) -> None:
     @tool
@@ -404,6 +408,7 @@ def test_what_cannot_be_rebuilt_is_told(store: Store) -> None:
     assert "had other arguments" in last_message(agent)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short_limits")
 def test_a_managed_agent_is_not_asked_again_when_a_session_is_rebuilt(store: Store) -> None:
     helper = CodeAgent(

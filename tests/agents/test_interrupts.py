@@ -75,6 +75,7 @@ except KeyboardInterrupt:
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["model", "sync tool", "async tool", "code", "tool in code", "managed agent"])
 def test_an_interrupt_ends_the_run_and_leaves_nothing(tmp_path: Path, phase: str) -> None:
     url = f"sqlite:///{tmp_path / 'wherry.db'}"

@@ -192,6 +192,7 @@ def test_what_a_users_model_raises_is_a_model_error(store: Store) -> None:
     assert len(events(store, caught.value.run_id, EventType.MODEL_FAILED)) == 1
 
 
+@pytest.mark.slow
 def test_the_error_names_the_run_that_was_started(store: Store) -> None:
     worker = ToolCallingAgent(
         model=ScriptedModel([ModelError("gone", kind="ConnectionLost")]), name="worker", description="Works."

@@ -37,6 +37,7 @@ def test_the_model_is_asked_for_a_plan_and_sees_it(tmp_path: Any) -> None:
     assert [(payload["step"], payload["plan"]) for payload in made] == [(1, "1. add\n2. tell")]
 
 
+@pytest.mark.slow
 @given(interval=st.integers(1, 6), steps=st.integers(1, 12))
 def test_a_plan_is_made_before_the_first_step_and_after_every_so_many(interval: int, steps: int) -> None:
     asked: list[str] = []

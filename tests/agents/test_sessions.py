@@ -60,6 +60,7 @@ def same(one: ModelRequest, other: ModelRequest) -> int:
     return count
 
 
+@pytest.mark.slow
 async def test_hundreds_of_runs_stay_within_the_window_and_end_with_what_was_said_last() -> None:
     store, talker = open_store("memory://"), Talker()
     agent = talker.agent(store)

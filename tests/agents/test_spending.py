@@ -182,6 +182,7 @@ def test_a_summary_counts_too(store: Store) -> None:
     assert costs.total.requests == 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_no_storm_of_agents_passes_a_limit(store: Store, seed: int) -> None:
     """Runs of five agents each, all at once; random costs, failures and cancellations."""

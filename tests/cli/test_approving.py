@@ -60,6 +60,7 @@ def listed(wherry: Command, *more: str) -> dict[str, Any]:
     return {one["arguments"]["to"].removeprefix("\x1b[2J"): one for one in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_says_what_and_which_command_decides(paying: Command) -> None:
     done = paying("run", "pay", "--agent", "paying.py:payer")
     assert done.returncode == 3
@@ -91,6 +92,7 @@ def test_a_run_that_waits_says_what_and_which_command_decides(paying: Command) -
     assert json.loads(rest.stdout) == ["paid 50 to ann", "Error: denied by a person: not him"]
 
 
+@pytest.mark.slow
 def test_what_waits_below_a_run_in_the_middle_of_a_tree_is_listed_by_its_id_too(paying: Command) -> None:
     assert paying("run", "pay", "--agent", "paying.py:office").returncode == 3
     every = [json.loads(line) for line in paying("approvals", "--json").stdout.splitlines()]
@@ -105,6 +107,7 @@ def test_what_waits_below_a_run_in_the_middle_of_a_tree_is_listed_by_its_id_too(
     assert len(paying("approvals", root.pop(), "--json", "--all").stdout.splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_what_was_decided_is_shown_whole_and_harmless(paying: Command) -> None:
     paying("run", "pay", "--agent", "paying.py:payer", "--session", "mail")
     waits = listed(paying)
@@ -127,6 +130,7 @@ def test_what_was_decided_is_shown_whole_and_harmless(paying: Command) -> None:
     assert paying("audit", "verify").returncode == 0
 
 
+@pytest.mark.slow
 def test_json_has_what_waits(paying: Command) -> None:
     done = paying("run", "pay", "--agent", "paying.py:payer", "--json")
     assert done.returncode == 3
@@ -138,6 +142,7 @@ def test_json_has_what_waits(paying: Command) -> None:
     assert result["pending"][0]["id"] in quiet.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said", "code"),
     [
@@ -159,6 +164,7 @@ def test_what_cannot_be_decided(paying: Command, arguments: tuple[str, ...], sai
     assert listed(paying).keys() == {"ann", "bob"}
 
 
+@pytest.mark.slow
 def test_changes_are_listed_with_their_diff(paying: Command) -> None:
     paying("run", "pay", "--agent", "paying.py:payer")
     assert paying("changes").stdout == "no changes\n"

@@ -6,6 +6,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
 from tests.cli.command import Command
 from tests.cli.test_commands import ran
 
@@ -17,6 +18,7 @@ def database(wherry: Command) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_a_journal_is_verified_and_tampering_is_named(wherry: Command) -> None:
     run_id = ran(wherry)
     done = wherry("audit", "verify")
@@ -36,6 +38,7 @@ def test_a_journal_is_verified_and_tampering_is_named(wherry: Command) -> None:
     assert wherry("audit", "verify", "--since", "nonsense").returncode == 2
 
 
+@pytest.mark.slow
 def test_an_export_holds_the_run_and_those_below_it(wherry: Command) -> None:
     run_id = ran(wherry)
     ran(wherry, "agents.py:echo")
@@ -50,6 +53,7 @@ def test_an_export_holds_the_run_and_those_below_it(wherry: Command) -> None:
     assert sum("run" in json.loads(line) for line in whole) == 3
 
 
+@pytest.mark.slow
 def test_old_runs_are_pruned_and_still_verify(wherry: Command) -> None:
     run_id = ran(wherry)
     assert wherry("prune").returncode == 2
@@ -63,6 +67,7 @@ def test_old_runs_are_pruned_and_still_verify(wherry: Command) -> None:
     assert (shown.returncode, "removed by pruning" in shown.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_what_the_model_saw_is_shown(wherry: Command) -> None:
     run_id = ran(wherry, "agents.py:crew")
     done = wherry("show", run_id, "--request", "1")

@@ -17,6 +17,7 @@ def ran(wherry: Command, agent: str = "agents.py:crew") -> str:
     return str(json.loads(done.stdout.splitlines()[-1])["run_id"])
 
 
+@pytest.mark.slow
 def test_runs_lists_the_newest_first(wherry: Command) -> None:
     first, second = ran(wherry), ran(wherry, "agents.py:failing")
     header, *rows = wherry("runs").stdout.splitlines()
@@ -29,6 +30,7 @@ def test_runs_lists_the_newest_first(wherry: Command) -> None:
     assert len(wherry("runs", "--all").stdout.splitlines()) == 4
 
 
+@pytest.mark.slow
 def test_runs_are_found_by_what_is_known_of_them_and_by_what_was_said(wherry: Command) -> None:
     first, second = ran(wherry), ran(wherry, "agents.py:failing")
 
@@ -58,6 +60,7 @@ def test_runs_are_found_by_what_is_known_of_them_and_by_what_was_said(wherry: Co
     assert wherry("runs", "--parent", "zzz").returncode == 1
 
 
+@pytest.mark.slow
 def test_show_looks_as_the_run_looked(wherry: Command) -> None:
     done = wherry("run", "Add one and two.", "--agent", "agents.py:crew")
     run_id = done.stdout.split()[-1]
@@ -66,6 +69,7 @@ def test_show_looks_as_the_run_looked(wherry: Command) -> None:
     assert shown.stdout == done.stdout
 
 
+@pytest.mark.slow
 def test_show_json_is_the_journal(wherry: Command) -> None:
     done = wherry("run", "Add one and two.", "--agent", "agents.py:crew", "--json")
     live = [json.loads(line) for line in done.stdout.splitlines()[:-1]]
@@ -73,6 +77,7 @@ def test_show_json_is_the_journal(wherry: Command) -> None:
     assert shown == live
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beginning", ["", "zz", "nothing-like-it"])
 def test_show_of_an_unknown_run(wherry: Command, beginning: str) -> None:
     ran(wherry)
@@ -81,6 +86,7 @@ def test_show_of_an_unknown_run(wherry: Command, beginning: str) -> None:
     assert f"no run's id begins with {beginning!r}" in done.stderr
 
 
+@pytest.mark.slow
 def test_show_of_a_beginning_that_several_have(wherry: Command) -> None:
     first, second = ran(wherry, "agents.py:echo"), ran(wherry, "agents.py:echo")
     shared = next(n for n in range(len(first)) if first[n] != second[n])
@@ -89,6 +95,7 @@ def test_show_of_a_beginning_that_several_have(wherry: Command) -> None:
     assert "2 runs' ids begin with" in done.stderr
 
 
+@pytest.mark.slow
 def test_show_of_a_run_whose_process_was_killed(wherry: Command) -> None:
     process = wherry.start("run", "wait", "--agent", "agents.py:sleeping")
     assert process.stdout is not None
@@ -104,6 +111,7 @@ def test_show_of_a_run_whose_process_was_killed(wherry: Command) -> None:
     assert "the run has no end yet" in shown.stdout
 
 
+@pytest.mark.slow
 def test_chat_answers_line_by_line_in_one_session(wherry: Command) -> None:
     done = wherry("chat", "--agent", "agents.py:echo", text="hello\n\nonce more\n")
     assert done.returncode == 0, done.stderr
@@ -116,6 +124,7 @@ def test_chat_answers_line_by_line_in_one_session(wherry: Command) -> None:
     assert rows[0]["session"].startswith("chat-")
 
 
+@pytest.mark.slow
 def test_chat_goes_on_after_a_failed_answer(wherry: Command) -> None:
     done = wherry("chat", "--agent", "agents.py:failing", text="one\ntwo\n")
     assert done.returncode == 0
@@ -147,6 +156,7 @@ def test_ctrl_c_stops_the_answer_and_the_chat_goes_on(wherry: Command) -> None:
     assert "cancelled" in out
 
 
+@pytest.mark.slow
 def test_models_list_names_what_each_costs(wherry: Command) -> None:
     text = wherry("models", "list").stdout
     rows = [json.loads(line) for line in wherry("models", "list", "--json").stdout.splitlines()]
@@ -154,6 +164,7 @@ def test_models_list_names_what_each_costs(wherry: Command) -> None:
     assert all(row["name"] in text and row["path"] is None and len(row["sha256"]) == 64 for row in rows)
 
 
+@pytest.mark.slow
 def test_the_path_of_a_model_that_is_not_here(wherry: Command) -> None:
     done = wherry("models", "path", "smollm2-135m")
     assert (done.returncode, done.stdout) == (1, "")
@@ -162,6 +173,7 @@ def test_the_path_of_a_model_that_is_not_here(wherry: Command) -> None:
     assert wherry("models", "pull", "gpt-5").returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), ("nonsense",), ("run",), ("run", "x", "--nonsense"), ("models",)])
 def test_a_wrong_command_line_is_code_2(wherry: Command, arguments: tuple[str, ...]) -> None:
     done = wherry(*arguments)

@@ -45,6 +45,7 @@ def index(wherry: Command, tmp_path: Path) -> Path:
     return wheels
 
 
+@pytest.mark.slow
 def test_the_machine_is_described(wherry: Command) -> None:
     done = wherry("doctor")
     best = probe().best
@@ -57,6 +58,7 @@ def test_the_machine_is_described(wherry: Command) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 120
 
 
+@pytest.mark.slow
 def test_for_machines(wherry: Command) -> None:
     found = json.loads(wherry("doctor", "--json").stdout)["sandbox"]
     assert found["auto"] == probe().best
@@ -67,6 +69,7 @@ def test_for_machines(wherry: Command) -> None:
     assert found["packages"] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
 def test_without_user_namespaces_it_is_said_which_setting_forbids_them(wherry: Command) -> None:
     import subprocess
@@ -93,6 +96,7 @@ def test_doctor_of_a_run_is_another_thing(wherry: Command) -> None:
     assert "no run's id begins with" in done.stderr
 
 
+@pytest.mark.slow
 def test_packages_are_prepared_and_listed(wherry: Command, index: Path) -> None:
     if probe().best is None:
         pytest.skip("no tier works here")
@@ -110,6 +114,7 @@ def test_packages_are_prepared_and_listed(wherry: Command, index: Path) -> None:
     assert json.loads(wherry("doctor", "--json").stdout)["sandbox"]["packages"] == [listed]
 
 
+@pytest.mark.slow
 def test_newer_versions_are_taken_when_asked_for(wherry: Command, index: Path) -> None:
     wherry("sandbox", "prepare", "teapot")
     wheel(index, "teapot", "2.0", {"teapot.py": "SIZE = 2\n"})
@@ -122,6 +127,7 @@ def test_names_of_the_standard_library_need_nothing(wherry: Command) -> None:
     assert "nothing to prepare" in wherry("sandbox", "prepare", "json", "os.path").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code", "told"), [("no-such-pot", 1, "check the name"), ("../pot", 2, "no package")])
 def test_what_cannot_be_prepared_is_told(wherry: Command, index: Path, name: str, code: int, told: str) -> None:
     done = wherry("sandbox", "prepare", name)

@@ -15,6 +15,7 @@ def ran(wherry: Command, agent: str = "agents.py:crew") -> str:
     return str(json.loads(done.stdout.splitlines()[-1])["run_id"])
 
 
+@pytest.mark.slow
 def test_cost_of_a_run_is_what_its_result_says(wherry: Command) -> None:
     done = wherry("run", "Add one and two.", "--agent", "agents.py:crew", "--json")
     result = json.loads(done.stdout.splitlines()[-1])
@@ -27,6 +28,7 @@ def test_cost_of_a_run_is_what_its_result_says(wherry: Command) -> None:
     assert "tool " in table
 
 
+@pytest.mark.slow
 def test_cost_since_adds_all_runs_up(wherry: Command) -> None:
     one = json.loads(wherry("cost", ran(wherry), "--json").stdout)["total"]
     ran(wherry)
@@ -36,6 +38,7 @@ def test_cost_since_adds_all_runs_up(wherry: Command) -> None:
     assert json.loads(wherry("cost", "--since", tomorrow, "--json").stdout)["total"]["requests"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), ("x", "--since", "1d"), ("--since", "soon"), ("--since", "-3d")])
 def test_cost_of_what_cannot_be_is_refused(wherry: Command, arguments: tuple[str, ...]) -> None:
     done = wherry("cost", *arguments)
@@ -43,6 +46,7 @@ def test_cost_of_what_cannot_be_is_refused(wherry: Command, arguments: tuple[str
     assert "hint:" in done.stderr
 
 
+@pytest.mark.slow
 def test_doctor_shows_the_requests_of_a_run(wherry: Command) -> None:
     run = ran(wherry)
     done = wherry("doctor", run)
@@ -54,6 +58,7 @@ def test_doctor_shows_the_requests_of_a_run(wherry: Command) -> None:
     assert all(request["counted"] > 0 for request in found["requests"])
 
 
+@pytest.mark.slow
 def test_doctor_writes_a_page(wherry: Command, tmp_path: Path) -> None:
     page = tmp_path / "growth.html"
     done = wherry("doctor", ran(wherry), "--html", str(page))
@@ -65,6 +70,7 @@ def test_doctor_writes_a_page(wherry: Command, tmp_path: Path) -> None:
     assert "cannot be written" in refused.stderr
 
 
+@pytest.mark.slow
 def test_fit_says_what_does_not_fit(wherry: Command, tmp_path: Path) -> None:
     shape = {"hidden_size": 8192, "num_hidden_layers": 80, "num_attention_heads": 64, "vocab_size": 128_000,
              "num_key_value_heads": 8, "intermediate_size": 28_672, "torch_dtype": "bfloat16"}  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 from tests.cli.command import Command
 
 
+@pytest.mark.slow
 def test_notes_are_read_and_changed(wherry: Command) -> None:
     assert wherry("memo", "set", "city", "Timbuktu").returncode == 0
     assert wherry("memo", "set", "count", "[1, 2]").returncode == 0
@@ -25,6 +26,7 @@ def test_notes_are_read_and_changed(wherry: Command) -> None:
         assert (done.returncode, "has no note 'city'" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_scopes_are_apart(wherry: Command) -> None:
     wherry("memo", "set", "k", "1")
     wherry("memo", "set", "k", "2", "--scope", "session:mail")
@@ -34,6 +36,7 @@ def test_scopes_are_apart(wherry: Command) -> None:
     assert wherry("memo", "list", "--scope", "over").stdout == ""
 
 
+@pytest.mark.slow
 def test_a_note_that_is_another_than_expected_is_left_alone(wherry: Command) -> None:
     assert wherry("memo", "set", "k", "1", "--expect", "null").returncode == 0
     done = wherry("memo", "set", "k", "2", "--expect", "null")
@@ -42,6 +45,7 @@ def test_a_note_that_is_another_than_expected_is_left_alone(wherry: Command) -> 
     assert wherry("memo", "get", "k").stdout == "2\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [(("set", "k", "1", "--ttl", "soon"), 2), (("list", "--memo", "http://x"), 2), (("set", "k"), 2)],
@@ -50,6 +54,7 @@ def test_what_is_wrong_is_told(wherry: Command, arguments: tuple[str, ...], code
     assert wherry("memo", *arguments).returncode == code
 
 
+@pytest.mark.slow
 def test_a_note_of_an_agent_is_there_for_a_person(wherry: Command) -> None:
     (wherry.folder / "noting.py").write_text(
         "from wherry import ScriptedModel, ToolCallingAgent\n"

@@ -17,6 +17,7 @@ def last_run(wherry: Command) -> dict[str, object]:
     return json.loads(wherry("runs", "--json").stdout.splitlines()[0])
 
 
+@pytest.mark.slow
 def test_a_crew_in_a_pipe_is_plain_lines_then_answer_costs_and_run_id(wherry: Command) -> None:
     done = wherry("run", "Add one and two.", "--agent", "agents.py:crew")
     assert (done.returncode, done.stderr) == (0, "")
@@ -35,12 +36,14 @@ def test_a_crew_in_a_pipe_is_plain_lines_then_answer_costs_and_run_id(wherry: Co
     assert lines[-1] == f"run {last_run(wherry)['run_id']}"
 
 
+@pytest.mark.slow
 def test_a_code_agent_shows_its_code(wherry: Command) -> None:
     done = wherry("run", "What is six times seven?", "--agent", "agents:code")
     assert done.returncode == 0, done.stderr
     assert "│   ▏ x = 6 * 7\n│   ▏ print(x)\n│   → 42\n" in done.stdout
 
 
+@pytest.mark.slow
 def test_json_lines_are_the_journal_and_then_the_result(wherry: Command) -> None:
     done = wherry("run", "Add.", "--agent", "agents.py:crew", "--json")
     assert done.returncode == 0
@@ -58,6 +61,7 @@ def test_json_lines_are_the_journal_and_then_the_result(wherry: Command) -> None
     assert result["usage"]["requests"] == 4
 
 
+@pytest.mark.slow
 def test_quiet_prints_the_answer_alone(wherry: Command) -> None:
     done = wherry("run", "hello", "--agent", "agents.py:echo", "--quiet")
     assert (done.returncode, done.stdout, done.stderr) == (0, "heard hello\n", "")
@@ -66,6 +70,7 @@ def test_quiet_prints_the_answer_alone(wherry: Command) -> None:
 COLUMNS = "name\tsize  \n\x1b[2Jx\t1"
 
 
+@pytest.mark.slow
 def test_an_answer_in_a_pipe_is_as_the_agent_gave_it(wherry: Command) -> None:
     assert wherry("run", "x", "--agent", "agents.py:columns", "-q").stdout == f"{COLUMNS}\n"
     live = wherry("run", "x", "--agent", "agents.py:columns").stdout
@@ -73,6 +78,7 @@ def test_an_answer_in_a_pipe_is_as_the_agent_gave_it(wherry: Command) -> None:
     assert wherry("show", live.split()[-1]).stdout == live
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quiet", [("-q",), ()])
 def test_an_answer_on_a_terminal_cannot_act(wherry: Command, quiet: tuple[str, ...]) -> None:
     written = wherry.on_a_terminal("run", "x", "--agent", "agents.py:columns", *quiet)
@@ -80,6 +86,7 @@ def test_an_answer_on_a_terminal_cannot_act(wherry: Command, quiet: tuple[str, .
     assert b"\\x1b[2Jx" in written
 
 
+@pytest.mark.slow
 def test_a_large_answer_is_the_same_value_as_a_small_one(wherry: Command) -> None:
     done = wherry("run", "x", "--agent", "agents.py:large", "--json")
     *_, finished, result = [json.loads(line) for line in done.stdout.splitlines()]
@@ -94,6 +101,7 @@ def test_the_example_crew_can_be_loaded_from_anywhere(wherry: Command) -> None:
     assert "make_crew" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_store_of_the_command_goes_before_the_agents_own(wherry: Command) -> None:
     command = ("run", "x", "--agent", "agents.py:stored", "-q")
     assert wherry(*command, "--store", "sqlite:///named.db").returncode == 0
@@ -104,6 +112,7 @@ def test_the_store_of_the_command_goes_before_the_agents_own(wherry: Command) ->
     assert len(wherry("runs", "--json", "--store", "sqlite:///own.db").stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_file_imports_its_neighbours(wherry: Command) -> None:
     folder = wherry.folder / "sub"
     folder.mkdir()
@@ -113,11 +122,13 @@ def test_a_file_imports_its_neighbours(wherry: Command) -> None:
     assert (done.returncode, done.stdout) == (0, "heard hi\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_a_task_from_standard_input(wherry: Command) -> None:
     done = wherry("run", "-", "--agent", "agents.py:echo", "-q", text="from a pipe")
     assert done.stdout == "heard from a pipe\n"
 
 
+@pytest.mark.slow
 def test_max_steps_ends_with_a_last_word_and_code_4(wherry: Command) -> None:
     done = wherry("run", "x", "--agent", "agents.py:endless", "--max-steps", "2", "--json")
     assert done.returncode == 4
@@ -125,6 +136,7 @@ def test_max_steps_ends_with_a_last_word_and_code_4(wherry: Command) -> None:
     assert (result["status"], result["output"], result["steps"]) == ("max_steps", "gave up", 2)
 
 
+@pytest.mark.slow
 def test_a_session_goes_on(wherry: Command) -> None:
     for task in ("first", "second"):
         assert wherry("run", task, "--agent", "agents.py:echo", "--session", "s", "-q").returncode == 0
@@ -132,6 +144,7 @@ def test_a_session_goes_on(wherry: Command) -> None:
     assert [row["task"] for row in rows] == ["second", "first"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "options", "heard"),
     [
@@ -145,6 +158,7 @@ def test_agents_and_functions_that_make_them(wherry: Command, agent: str, option
     assert (done.returncode, done.stdout) == (0, f"{heard}\n"), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -173,6 +187,7 @@ def test_what_the_user_got_wrong_is_said_with_code_2(wherry: Command, arguments:
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_an_empty_task_is_refused(wherry: Command) -> None:
     done = wherry("run", " ", "--agent", "agents.py:echo")
     assert done.returncode == 2
@@ -187,6 +202,7 @@ def test_a_broken_file_says_which_line(wherry: Command) -> None:
     assert "bad.py, line 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_failing_model_is_told_with_code_1_and_the_run_is_kept(wherry: Command) -> None:
     done = wherry("run", "task", "--agent", "agents.py:failing")
     assert done.returncode == 1
@@ -196,6 +212,7 @@ def test_a_failing_model_is_told_with_code_1_and_the_run_is_kept(wherry: Command
     assert last_run(wherry)["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_an_error_is_json_too(wherry: Command) -> None:
     done = wherry("run", "task", "--agent", "agents.py:failing", "--json")
     error = json.loads(done.stdout.splitlines()[-1])
@@ -203,6 +220,7 @@ def test_an_error_is_json_too(wherry: Command) -> None:
     assert error["run_id"] == last_run(wherry)["run_id"]
 
 
+@pytest.mark.slow
 def test_without_a_model_the_choices_are_said_on_one_screen(wherry: Command) -> None:
     done = wherry("run", "task")
     assert done.returncode == 2
@@ -221,6 +239,7 @@ def test_without_a_model_the_choices_are_said_on_one_screen(wherry: Command) -> 
     assert wherry("runs").stdout == "no runs yet\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "sign", "number", "code"),
     [
@@ -252,6 +271,7 @@ def test_a_signal_cancels_the_run_and_the_journal_says_so(
         os.killpg(process.pid, 0)
 
 
+@pytest.mark.slow
 def test_what_nohup_started_outlives_its_terminal(wherry: Command) -> None:
     process = wherry.start("run", "wait", "--agent", "agents.py:reading", prefix=["nohup"])
     assert process.stdout is not None
@@ -293,6 +313,7 @@ def test_after_a_run_signals_do_what_they_did_before(wherry: Command) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_when_the_reader_goes_the_run_is_cancelled(wherry: Command) -> None:
     process = wherry.start("run", "talk", "--agent", "agents.py:talkative")
     assert process.stdout is not None
@@ -306,6 +327,7 @@ def test_when_the_reader_goes_the_run_is_cancelled(wherry: Command) -> None:
     assert last_run(wherry)["status"] == "cancelled"
 
 
+@pytest.mark.slow
 def test_an_unexpected_error_is_one_line_and_a_file(wherry: Command) -> None:
     (wherry.folder / "agents.py").write_text(
         "from wherry import CodeAgent, ScriptedModel, ToolCallingAgent\n"
@@ -328,12 +350,14 @@ def test_an_unexpected_error_is_one_line_and_a_file(wherry: Command) -> None:
     assert (last["type"], last["error"], last["message"]) == ("error", "KeyError", "'odd'")
 
 
+@pytest.mark.slow
 def test_on_a_terminal_it_is_in_colour_and_the_waiting_line_is_gone_at_the_end(wherry: Command) -> None:
     written = wherry.on_a_terminal("run", "Add.", "--agent", "agents.py:crew")
     assert b"\x1b[" in written
     assert b"\x1b[?25h" in written[written.rindex(b"\x1b[?25l") :], "the cursor is shown again"
 
 
+@pytest.mark.slow
 def test_a_limit_ends_the_run_with_its_own_exit_code(wherry: Command) -> None:
     done = wherry("run", "Add one and two.", "--agent", "agents.py:crew", "--limit", "requests=1", "--json")
     assert done.returncode == 4
@@ -341,6 +365,7 @@ def test_a_limit_ends_the_run_with_its_own_exit_code(wherry: Command) -> None:
     assert (result["status"], result["usage"]["requests"]) == ("limit", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", ["requests", "wishes=3", "requests=many", "requests=-1", "usd=x"])
 def test_a_limit_that_is_none_is_refused(wherry: Command, limit: str) -> None:
     done = wherry("run", "Add.", "--agent", "agents.py:crew", "--limit", limit)
@@ -348,6 +373,7 @@ def test_a_limit_that_is_none_is_refused(wherry: Command, limit: str) -> None:
     assert "hint:" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_a_limit_ended_goes_on_by_its_id_alone(wherry: Command) -> None:
     done = wherry("run", "say it", "--agent", "agents.py:echo", "--limit", "requests=0", "--quiet")
     assert done.returncode == 4
@@ -360,6 +386,7 @@ def test_a_run_that_a_limit_ended_goes_on_by_its_id_alone(wherry: Command) -> No
     assert (again.returncode, again.stdout) == (0, more.stdout)
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_was_killed_is_shown_as_interrupted_and_one_under_way_is_not(wherry: Command) -> None:
     process = wherry.start("run", "wait", "--agent", "agents.py:hanging")
     assert process.stdout is not None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from tests.cli.command import Command
 from tests.cli.test_commands import ran
 
 
+@pytest.mark.slow
 def test_the_answer_alone(wherry: Command) -> None:
     run_id = ran(wherry)
     assert json.loads(wherry("show", run_id, "--view", "answer").stdout) == {"sum": 3}
@@ -15,6 +17,7 @@ def test_the_answer_alone(wherry: Command) -> None:
     assert shown == {"run_id": run_id, "status": "completed", "output": {"sum": 3}}
 
 
+@pytest.mark.slow
 def test_the_code_is_a_script(wherry: Command) -> None:
     run_id = ran(wherry, "agents.py:code")
     script = wherry("show", run_id, "--view", "code").stdout
@@ -26,6 +29,7 @@ def test_the_code_is_a_script(wherry: Command) -> None:
     assert steps == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_calls_with_what_came_of_them(wherry: Command) -> None:
     run_id = ran(wherry)
     (row,) = (json.loads(line) for line in wherry("runs", "--parent", run_id, "--json").stdout.splitlines())
@@ -40,6 +44,7 @@ def test_the_calls_with_what_came_of_them(wherry: Command) -> None:
     assert any("helper" in line and "add 1 and 2" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_requests_and_the_runs_below(wherry: Command) -> None:
     run_id = ran(wherry)
     requests = [json.loads(line) for line in wherry("show", run_id, "--view", "requests", "--json").stdout.splitlines()]
@@ -52,6 +57,7 @@ def test_the_requests_and_the_runs_below(wherry: Command) -> None:
     assert "helper" in child
 
 
+@pytest.mark.slow
 def test_a_record_whole(wherry: Command) -> None:
     run_id = ran(wherry)
     shown = json.loads(wherry("show", run_id, "--record", "1").stdout)

@@ -221,6 +221,7 @@ def test_blocks_of_no_language() -> None:
     assert MarkdownCodeExtractor().extract_code_blocks("no code") == []
 
 
+@pytest.mark.slow
 def test_code_that_takes_too_long() -> None:
     assert execute_code("while True: pass", timeout=1) == (1, "Timeout", None)
 

@@ -372,6 +372,7 @@ def test_coroutines_are_not_for_plain_chats() -> None:
 # ---- models
 
 
+@pytest.mark.slow
 def test_the_next_model_is_asked() -> None:
     dead = ScriptedModel([ModelError("no such key", kind="AuthFailed")] * 3, name="dead")
     alive = ScriptedModel(["I am here"], name="alive")
@@ -379,6 +380,7 @@ def test_the_next_model_is_asked() -> None:
     assert bot.generate_reply(messages=[{"role": "user", "content": "who?"}]) == "I am here"
 
 
+@pytest.mark.slow
 def test_failures_are_raised() -> None:
     bot = plain("bot", llm_config=config(ModelError("no such key", kind="AuthFailed")))
     with pytest.raises(ModelError, match="no such key"):

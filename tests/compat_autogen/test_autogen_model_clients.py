@@ -109,6 +109,7 @@ def test_its_calls_are_executed() -> None:
     assert asked[0]["tools"][0]["function"]["name"] == "clock"
 
 
+@pytest.mark.slow
 def test_the_next_entry_answers_when_its_server_fails() -> None:
     def answer(params: dict[str, Any]) -> Any:
         raise ConnectionRefusedError("nobody there")

@@ -119,6 +119,7 @@ def serve(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [GROWING, TRIMMED])
 def test_a_hundred_turns(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     number = iter(range(1000))
@@ -132,6 +133,7 @@ def test_a_hundred_turns(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert f"Turn {turn}:" in str(sent.body["messages"][-1]["content"])
 
 
+@pytest.mark.slow
 def test_the_list_stays_the_programs_own(monkeypatch: pytest.MonkeyPatch) -> None:
     with window_server() as server:
         serve(monkeypatch, server.url)
@@ -140,6 +142,7 @@ def test_the_list_stays_the_programs_own(monkeypatch: pytest.MonkeyPatch) -> Non
     assert {*space["messages"][0]} == {"role", "content"}
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_turns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("WHERRY_STORE", f"sqlite:///{tmp_path}/runs.db")
     text = GROWING.replace("    reply = ", "    note(i); reply = ")

@@ -162,6 +162,7 @@ def test_a_client_that_a_subclass_makes() -> None:
     assert asked[0]["tools"][0]["function"]["name"] == "double"
 
 
+@pytest.mark.slow
 def test_a_group_of_models_is_asked_in_turn() -> None:
     down = {"model": "openai/m", "api_base": "http://127.0.0.1:9/v1", "api_key": "none", "timeout": 1}
     with strict_server(code("final_answer('up')")) as server:

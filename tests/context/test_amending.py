@@ -39,6 +39,7 @@ def amend(window: ContextWindow, what: str, which: int, size: int) -> None:
     window.amend(chosen, messages)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(

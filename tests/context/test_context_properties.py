@@ -256,6 +256,7 @@ def play(talk: Conversation) -> None:
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=SLOW)
 @given(conversations())
 def test_no_conversation_breaks_the_bound(talk: Conversation) -> None:

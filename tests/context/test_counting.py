@@ -190,6 +190,7 @@ def test_reports_raise_the_ratio_and_nonsense_does_not() -> None:
     assert learner.scaled(1_000) == 1_000, "only recent reports count"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*FAMILIES, "bytes"])
 @pytest.mark.parametrize("letter", ["\n", "a", "1", "é", "漢", "🙂", "\ud800"], ids=ascii)
 def test_counting_is_linear(family: str, letter: str) -> None:

@@ -252,6 +252,7 @@ class Full:
         return getattr(self._artifacts, name)
 
 
+@pytest.mark.slow
 async def test_a_code_agent_survives_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store("memory://")
     monkeypatch.setattr(store, "artifacts", Full(store.artifacts))

@@ -88,6 +88,7 @@ def test_a_preview_keeps_to_its_room(kind: str, room: int) -> None:
             assert len(each.read(text)(room)) <= room + 160
 
 
+@pytest.mark.slow
 def test_long_json_is_counted_to_its_end() -> None:
     rows = [{"id": n, "at": [n, n]} for n in range(60_000)]
     assert (
@@ -133,6 +134,7 @@ def test_html_of_broken_tags() -> None:
     assert "after" in preview("<html><style>p{}</style><p>before<script>if (a<b) {}</script>after")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "unit",
     [

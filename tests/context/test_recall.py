@@ -66,6 +66,7 @@ def folded(store: Store, run_id: str) -> list[Message]:
 PADDING = "nothing of interest was seen there on that day, and the next one was no better. " * 3
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 12), min_size=12, max_size=30),

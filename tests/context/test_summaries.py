@@ -168,6 +168,7 @@ async def test_a_server_that_refuses_schemas_is_asked_without_one() -> None:
     assert sum(request.response_format is not None for request in writer.requests) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply",
     [

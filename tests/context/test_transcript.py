@@ -129,6 +129,7 @@ def words(size: int, chance: random.Random) -> str:
     return " ".join(f"{chance.getrandbits(40):x}" for _ in range(size // 11))
 
 
+@pytest.mark.slow
 async def test_five_participants_do_not_multiply_the_text(tmp_path: Path) -> None:
     path, chance = tmp_path / "wherry.db", random.Random(1)
     store = open_store(f"sqlite:///{path}")
@@ -227,6 +228,7 @@ said = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(said, min_size=1, max_size=25), st.integers(200, 6_000), st.integers(1, 4))
 def test_every_view_is_bounded_and_only_grows_between_folds(

@@ -279,6 +279,7 @@ async def test_a_conversation_that_goes_on_with_another_model_is_made_safe_for_i
     assert not any(token in sent for token in ("[INST]", "[/INST]", "<start_of_turn>"))
 
 
+@pytest.mark.slow
 async def test_sessions_stay_bounded_over_many_runs() -> None:
     state: Any = None
     sizes: list[int] = []

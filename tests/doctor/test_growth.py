@@ -212,6 +212,7 @@ def test_the_same_system_prompt_weighs_the_same(store: Store) -> None:
         assert request.system + request.tools + request.task + request.summary + request.turns == request.counted
 
 
+@pytest.mark.slow
 @given(tokens=st.integers(1, 20_000), tools=st.integers(0, 3))
 def test_whatever_was_counted_the_parts_are_the_whole(tokens: int, tools: int) -> None:
     store = open_store("memory://")

@@ -664,6 +664,7 @@ def test_one_that_hangs_is_left_behind(store: Store) -> None:
     assert "bo came to no end: limit: the limit of 0.05 seconds" in said(group, result.run_id)[1][1]
 
 
+@pytest.mark.slow
 def test_ten_megabytes_are_a_preview_for_the_others_and_whole_in_the_store(store: Store) -> None:
     long = "BEGIN " + "word " * 2_000_000 + "END"
     seen: list[int] = []

@@ -31,6 +31,7 @@ def listed(draw: st.DrawFn) -> dict[str, list[str]]:
     return {key: draw(st.lists(st.sampled_from(NAMES), unique=True)) for key in sorted(keys)}
 
 
+@pytest.mark.slow
 @given(listed(), st.booleans())
 def test_transitions_are_what_was_said_and_nothing_else(given_: dict[str, list[str]], forbid: bool) -> None:
     try:
@@ -90,6 +91,7 @@ class Odd:
         return ModelReply("word " * (4_000 if what == 2 else 5))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 1 << 30),
@@ -171,6 +173,7 @@ def talking(text: str, window: int, seen: list[int], *, code: bool = False) -> F
     return FunctionModel(answer, window=window, counter="qwen", name="m")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [2_048, 8_192])
 def test_five_with_ten_kilobytes_each_stay_inside_their_windows(window: int) -> None:
     store = open_store("memory://")

@@ -64,6 +64,7 @@ def spoken(group: GroupChat, run_id: str) -> list[tuple[int, str, str]]:
     return [(said.position, said.author, said.text) for said in group.transcript(run_id).read(limit=1_000)]
 
 
+@pytest.mark.slow
 def test_a_chat_that_was_cancelled_goes_on_where_it_stood() -> None:
     store = open_store("memory://")
     whole = party(store)
@@ -150,6 +151,7 @@ def play(url: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "failpoint",
     ["transcript.appended:1", "transcript.appended:7", "transaction.committed:40", "*:150", "*:285", "*:333"],

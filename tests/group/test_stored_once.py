@@ -51,6 +51,7 @@ def party(store: Store, rounds: int, window: int, seen: dict[str, list[ModelRequ
     return GroupChat(map(member, NAMES), speaker="round_robin", max_rounds=rounds, store=store), said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [8_192, 32_768])
 def test_five_who_say_ten_kilobytes_each_are_stored_once(tmp_path: Path, window: int) -> None:
     path = tmp_path / "wherry.db"
@@ -88,6 +89,7 @@ def encoded(text: str, role: Role = "assistant") -> bytes:
     return Message(role, text).encode()
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     parts=st.lists(st.tuples(st.text(max_size=30), st.integers(0, 2), st.booleans()), max_size=5),

@@ -106,6 +106,7 @@ def test_a_list_that_grows_for_a_hundred_turns() -> None:
     assert len(messages) == 200
 
 
+@pytest.mark.slow
 def test_a_prompt_of_all_policies_and_a_result_of_five_megabytes() -> None:
     told: list[Fitted] = []
     of = server(lambda _: "fine")

@@ -200,6 +200,7 @@ def as_messages(dicts: Sequence[Mapping[str, Any]]) -> list[LLMMessage]:
     return AutoGenMessages([]).back(dicts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(25))
 async def test_a_context_stores_no_more_than_its_budget(seed: int) -> None:
     context = GuardContext(4_096, counter="qwen")

@@ -32,6 +32,7 @@ TOOLS = [
 WINDOWS = st.sampled_from([600, 1_024, 2_048, 4_096, 16_384])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), WINDOWS, st.booleans())
 def test_every_invariant_holds(seed: int, window: int, tools: bool) -> None:
@@ -55,6 +56,7 @@ def test_every_invariant_holds(seed: int, window: int, tools: bool) -> None:
     assert fit(fitted.messages, budget=window, tools=offered, counter="qwen").messages == fitted.messages
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), WINDOWS)
 def test_what_is_broken_comes_out_sound(seed: int, window: int) -> None:
@@ -68,6 +70,7 @@ def test_what_is_broken_comes_out_sound(seed: int, window: int) -> None:
     assert fit(fitted.messages, budget=window, counter="qwen").messages == fitted.messages
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
 def test_what_fits_is_the_same_objects(seed: int) -> None:
@@ -82,6 +85,7 @@ def test_what_fits_is_the_same_objects(seed: int) -> None:
     assert all(raw["x-own"] == seed for raw in fitted.messages)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6), WINDOWS)
 def test_every_invariant_holds_for_anthropic(seed: int, window: int) -> None:

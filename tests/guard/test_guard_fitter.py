@@ -34,6 +34,7 @@ def result(call_id: str, content: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([1_024, 2_048, 4_096]), st.booleans())
 def test_every_request_of_a_growing_list_fits(seed: int, window: int, odd: bool) -> None:
@@ -266,6 +267,7 @@ def test_budgets_that_make_no_sense_are_refused() -> None:
         Fitter(ContextBudget(None, reserve_output=10_000))
 
 
+@pytest.mark.slow
 def test_ten_thousand_messages() -> None:
     messages: Dicts = [{"role": "user", "content": "Read all."}]
     for number in range(5_000):

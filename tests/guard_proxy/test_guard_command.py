@@ -50,6 +50,7 @@ async def started(folder: Path, *arguments: str) -> AsyncGenerator[tuple[asyncio
         await process.communicate()
 
 
+@pytest.mark.slow
 async def test_what_is_said_first(tmp_path: Path) -> None:
     upstream = StrictUpstream(4_096)
     async with serving(upstream.handle) as url:
@@ -65,6 +66,7 @@ async def test_what_is_said_first(tmp_path: Path) -> None:
     assert "export OPENAI_BASE_URL=http://127.0.0.1:" in said
 
 
+@pytest.mark.slow
 async def test_a_stream_comes_to_its_end_after_sigterm(tmp_path: Path) -> None:
     upstream = StrictUpstream()
     events = chat_events({"id": "c", "created": 1, "model": "m"}, {"content": "one two"}, "stop", {}, {})
@@ -102,6 +104,7 @@ async def _refused(url: str) -> None:
         writer.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -125,6 +128,7 @@ async def test_what_cannot_be_is_said_with_exit_code_2(tmp_path: Path, arguments
     assert "Traceback" not in err.decode()
 
 
+@pytest.mark.slow
 async def test_a_port_that_is_taken(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

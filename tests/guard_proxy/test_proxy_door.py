@@ -146,6 +146,7 @@ async def test_what_is_no_request(body: bytes) -> None:
     assert not upstream.seen
 
 
+@pytest.mark.slow
 async def test_bodies_are_capped() -> None:
     upstream = StrictUpstream()
     async with guarded(upstream, body_limit=1_000) as proxy:
@@ -160,6 +161,7 @@ async def test_bodies_are_capped() -> None:
     assert not upstream.seen
 
 
+@pytest.mark.slow
 async def test_slow_headers_and_slow_bodies_are_cut() -> None:
     upstream = StrictUpstream()
     async with guarded(upstream, header_seconds=0.2, body_seconds=0.2) as proxy:

@@ -122,6 +122,7 @@ def responses_pairs(items: list[Any]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 async def test_responses_with_tools_that_are_no_functions() -> None:
     upstream = StrictUpstream()
     items: list[Any] = [{"role": "user", "content": "Mend the harbour."}]

@@ -63,6 +63,7 @@ async def test_what_nobody_bounded_is_bounded_and_all_else_is_as_it_was() -> Non
     assert upstream.overflows == 0
 
 
+@pytest.mark.slow
 async def test_a_conversation_of_a_hundred_turns_with_tools_never_overflows() -> None:
     upstream = StrictUpstream()
     look: dict[str, Any] = {"name": "look", "parameters": {"type": "object", "properties": {}}}
@@ -378,6 +379,7 @@ async def test_a_key_has_a_limit_of_its_own_for_a_day_also_after_a_restart() -> 
     assert later.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.slow
 async def test_a_limit_is_exact_whatever_comes_at_once() -> None:
     upstream = StrictUpstream()
     async with guarded(upstream, limits=Limits(requests=9)) as proxy:
@@ -456,6 +458,7 @@ def test_only_events_of_mere_usage_are_taken_out(kinds: list[str], cuts: list[in
     assert out == b"".join(made[kind] for kind in kinds if kind in ("text", "both")) + b"data: [DONE]\n\n"
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(max_size=2_000), min_size=1, max_size=25), st.integers(1, 3_000))
 @settings(max_examples=30, deadline=None)
 async def test_no_request_passes_the_window(texts: list[str], wanted: int) -> None:

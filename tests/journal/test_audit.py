@@ -269,6 +269,7 @@ def script() -> str:
     return found
 
 
+@pytest.mark.slow
 def test_an_export_is_checked_by_the_script_of_the_documentation(store: Store, path: Path) -> None:
     parent = make_run(store, text="one")
     make_run(store, text="two", parent=parent)

@@ -75,6 +75,7 @@ def test_what_is_recorded_is_what_is_read(store: Store, agent: str, payloads: li
     assert verify(store, journal.run_id) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(requests=st.lists(st.tuples(st.floats(0, 1), st.lists(messages, max_size=3)), min_size=1, max_size=5))
 def test_every_request_can_be_shown_again(store: Store, requests: list[tuple[float, list[Message]]]) -> None:

@@ -129,6 +129,7 @@ def test_the_users_word_is_enough(server: PlaybackServer) -> None:
     assert not server.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page",
     [

@@ -285,6 +285,7 @@ def test_nothing_makes_it_fail(status: int | None, body: Any, headers: dict[str,
     assert failure.requested is None or failure.limit is None or failure.requested >= failure.limit
 
 
+@pytest.mark.slow
 @given(limit=st.integers(512, 2_000_000), over=st.integers(1, 1_000_000))
 def test_numbers_are_read_whatever_they_are(limit: int, over: int) -> None:
     requested = limit + over

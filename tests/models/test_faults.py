@@ -98,6 +98,7 @@ def played(server: PlaybackServer, kind: str, answer: Answer) -> None:
         assert len(server.bodies) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in ANSWERS if row[1] is not None])
 def test_every_answer_that_a_server_gives(server: PlaybackServer, row: Row) -> None:
     kind, status, body, _ = row
@@ -110,6 +111,7 @@ def test_every_answer_that_a_server_gives(server: PlaybackServer, row: Row) -> N
         played(server, kind, Answer(text, status, media_type=media))
 
 
+@pytest.mark.slow
 def test_every_recorded_answer(acceptance: Path) -> None:
     cases = json.loads((acceptance / "backend_errors.json").read_text())["cases"]
     for case in cases:

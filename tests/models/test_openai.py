@@ -524,6 +524,7 @@ def test_numbers_that_make_no_sense(bad: dict[str, Any]) -> None:
 # ---- loops and concurrency
 
 
+@pytest.mark.slow
 def test_one_model_in_many_loops(server: PlaybackServer) -> None:
     model = OpenAIModel("m", base_url=server.url)
     for _ in range(3):

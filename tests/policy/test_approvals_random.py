@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -172,12 +173,14 @@ def check(
     assert all(count == 1 for count in world.made.values())
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds(), st.data())
 def test_random_approvals_of_a_tool_calling_agent(world: World, choices: st.DataObject) -> None:
     play(world, calling, choices)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(worlds(most=3), st.data())
 def test_random_approvals_inside_code(world: World, choices: st.DataObject) -> None:

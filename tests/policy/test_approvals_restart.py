@@ -80,6 +80,7 @@ def play(url: str, log: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_nested_parallel_code_on_sqlite(tmp_path: Path) -> None:
     play(f"sqlite:///{tmp_path}/w.db", tmp_path / "log")
 

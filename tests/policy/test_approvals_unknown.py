@@ -65,6 +65,7 @@ class Dying:
         return len(self.log.read_text("utf-8").splitlines()) if self.log.exists() else 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "idempotent"])
 def test_what_may_be_repeated_is(tmp_path: Path, kind: str) -> None:
     run = Dying(tmp_path, kind)
@@ -75,12 +76,14 @@ def test_what_may_be_repeated_is(tmp_path: Path, kind: str) -> None:
     assert keys[0] == keys[1]
 
 
+@pytest.mark.slow
 def test_a_checker_says_what_a_call_gave(tmp_path: Path) -> None:
     run = Dying(tmp_path, "checked")
     assert run.go_on(run.die())["output"] == ["paid, says the bank: late"]
     assert run.made == 1
 
 
+@pytest.mark.slow
 def test_a_checker_says_that_a_call_was_not_made(tmp_path: Path) -> None:
     run = Dying(tmp_path, "checked")
     run_id = run.die("early")
@@ -89,6 +92,7 @@ def test_a_checker_says_that_a_call_was_not_made(tmp_path: Path) -> None:
     assert run.made == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["unknown", "cannot tell"])
 def test_what_nobody_knows_waits_for_a_person(tmp_path: Path, kind: str) -> None:
     run = Dying(tmp_path, kind)
@@ -101,6 +105,7 @@ def test_what_nobody_knows_waits_for_a_person(tmp_path: Path, kind: str) -> None
     assert run.made == 1
 
 
+@pytest.mark.slow
 def test_a_person_has_it_made_again(tmp_path: Path) -> None:
     run = Dying(tmp_path, "unknown")
     run_id = run.die("early")
@@ -114,6 +119,7 @@ def test_a_person_has_it_made_again(tmp_path: Path) -> None:
     assert run.made == 1
 
 
+@pytest.mark.slow
 def test_a_person_has_it_left_alone(tmp_path: Path) -> None:
     run = Dying(tmp_path, "unknown")
     run_id = run.die()
@@ -124,6 +130,7 @@ def test_a_person_has_it_left_alone(tmp_path: Path) -> None:
     assert run.made == 1
 
 
+@pytest.mark.slow
 def test_an_approved_call_that_dies_is_unknown_and_not_made_twice(tmp_path: Path) -> None:
     run = Dying(tmp_path, "approved")
     waits = run.process("run", "late")

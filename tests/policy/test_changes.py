@@ -68,6 +68,7 @@ def module(folder: Path, name: str, source: str) -> types.ModuleType:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("pattern", [r"\d{5,}", r"\d{3}", r"\b[0-9a-f]{8,}"])
 def test_patterns_that_find_parts_of_digests_are_no_change(store: Store, pattern: str) -> None:

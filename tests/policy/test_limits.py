@@ -187,6 +187,7 @@ def test_what_was_spent_before_an_interruption_counts() -> None:
 amounts = st.one_of(st.none(), st.integers(0, 60))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     limits=st.builds(

@@ -65,6 +65,7 @@ def agent(model: FunctionModel, store: Store, planning: int | None) -> ToolCalli
     return ToolCallingAgent([read], model, store=store, context=budget, max_steps=40, planning_interval=planning)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planning", [None, 3])
 @pytest.mark.parametrize("counter", ["bytes", "o200k"])
 @pytest.mark.parametrize("share", [0.1, 0.22, 0.4])

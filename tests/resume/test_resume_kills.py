@@ -49,6 +49,7 @@ def survives(zygote: Zygote, scene: str, folder: Path, whole: Whole, *kills: str
     return stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", sorted(AGENT_STEPS))
 def test_runs_go_on_wherever_their_process_is_killed(zygote: Zygote, scene: str, tmp_path: Path, whole: Whole) -> None:
     count = len(whole(scene)[0]["passed"])
@@ -58,6 +59,7 @@ def test_runs_go_on_wherever_their_process_is_killed(zygote: Zygote, scene: str,
         survives(zygote, scene, tmp_path / str(case), whole, kill)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", sorted(AGENT_STEPS))
 def test_runs_go_on_after_kill_upon_kill(zygote: Zygote, scene: str, tmp_path: Path, whole: Whole) -> None:
     count = len(whole(scene)[0]["passed"])
@@ -82,6 +84,7 @@ PLACES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_runs_go_on_after_a_kill_at(zygote: Zygote, place: str, tmp_path: Path, whole: Whole) -> None:
     scene = PLACES[place]
@@ -91,6 +94,7 @@ def test_runs_go_on_after_a_kill_at(zygote: Zygote, place: str, tmp_path: Path, 
         survives(zygote, scene, tmp_path / str(case), whole, f"{place}:{number}")
 
 
+@pytest.mark.slow
 def test_runs_go_on_after_a_kill_when_they_had_just_gone_on(zygote: Zygote, tmp_path: Path, whole: Whole) -> None:
     stage = survives(zygote, "team", tmp_path, whole, "tool.ran:5", "run.resumed:1", "run.resumed:2", "run.resumed:1")
     assert stage.run_id is not None
@@ -106,6 +110,7 @@ def test_runs_go_on_after_a_kill_at_every_place(zygote: Zygote, scene: str, tmp_
     assert set(passed) <= set(FAILPOINTS)
 
 
+@pytest.mark.slow
 def test_a_snippet_whose_agent_had_answered_can_be_made_again_later(
     zygote: Zygote, tmp_path: Path, whole: Whole
 ) -> None:

@@ -31,6 +31,7 @@ def killed_over_and_over(zygote: Zygote, folder: Path, *, steps: int, kills: int
     return stage
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_over_and_over(zygote: Zygote, tmp_path: Path) -> None:
     killed_over_and_over(zygote, tmp_path, steps=24, kills=8)
 

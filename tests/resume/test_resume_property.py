@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.resume.stage import Stage, Zygote, same
@@ -13,6 +14,7 @@ ACTS = ("note", "send", "put", "look", "broken", "large", "page", "huge", "bad",
 SCRIPTS = st.lists(st.lists(st.sampled_from(ACTS), min_size=1, max_size=4), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(SCRIPTS, st.lists(st.floats(0.01, 0.99), min_size=1, max_size=3), st.sampled_from([8_000, 40_000]))
 def test_any_script_killed_anywhere(zygote: Zygote, script: list[list[str]], kills: list[float], window: int) -> None:

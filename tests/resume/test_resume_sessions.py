@@ -10,6 +10,7 @@ from tests.resume.stage import Stage, Zygote, same
 AGENT = {"steps": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", ["tool.ran:3", "session.saved:1", "run.finishing:1"])
 def test_a_session_has_each_turn_once(zygote: Zygote, kill: str, tmp_path: Path) -> None:
     undisturbed = Stage(zygote, "tools", tmp_path / "whole", agent=AGENT, run={"session": "s"})

@@ -38,6 +38,7 @@ def results(stage: Stage) -> list[tuple[str, bool, str]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kill", ["call.committed:1", "tool.ran:1"])
 @pytest.mark.parametrize("word", ["again", "result", "deny"])
 def test_a_person_decides(zygote: Zygote, tmp_path: Path, kill: str, word: str) -> None:
@@ -83,6 +84,7 @@ def test_a_call_that_is_made_again_and_dies_again_is_asked_for_again(zygote: Zyg
     assert [line.split()[0] for line in stage.lines("note")] == ["0", "0", "1"]
 
 
+@pytest.mark.slow
 def test_checkers_and_idempotency_keys_settle_it_without_a_person(zygote: Zygote, tmp_path: Path) -> None:
     passed = Stage(zygote, "tools", tmp_path / "whole", agent=AGENT)
     whole = passed.finish()

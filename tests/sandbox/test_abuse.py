@@ -96,6 +96,7 @@ def judged(done: subprocess.CompletedProcess[str], chosen: list[str]) -> dict[st
     return {line["id"]: line["broken"] for line in lines if line["broken"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", ["namespaces", "landlock"])
 @pytest.mark.parametrize("user", ["root", "user"])
 def test_cases_of_every_category_hold(acceptance: Path, user: str, tier: str) -> None:
@@ -109,6 +110,7 @@ def test_all_cases_hold(acceptance: Path, user: str, tier: str) -> None:
     assert sweep(acceptance, user, tier, None) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", ["root", "user"])
 def test_cases_of_every_category_hold_in_a_container(acceptance: Path, engine: Engine, user: str) -> None:
     assert sweep_container(acceptance, engine, user, QUICK) == {}

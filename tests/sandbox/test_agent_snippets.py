@@ -38,6 +38,7 @@ async def run_all(sandbox: Sandbox, cases: list[dict[str, Any]]) -> list[str]:
     return wrong
 
 
+@pytest.mark.slow
 def test_ordinary_snippets_print_what_cpython_prints(jail: Sandbox, acceptance: Path) -> None:
     cases = [case for case in snippets(acceptance) if case["id"] not in PACKAGES]
     assert anyio.run(run_all, jail, cases) == []

@@ -77,6 +77,7 @@ class WrappedSession:
         await self._inner.close()
 
 
+@pytest.mark.slow
 def test_a_backend_of_ones_own_that_keeps_the_protocol() -> None:
     anyio.run(check_sandbox, Wrapped)
 
@@ -91,6 +92,7 @@ def without_files(tools: Any, variables: Any, files: Any) -> Any:
     return tools, variables, files
 
 
+@pytest.mark.slow
 def test_a_backend_without_files_may_say_so() -> None:
     anyio.run(check_sandbox, lambda: Wrapped(open=without_files))
 
@@ -126,6 +128,7 @@ def never_long(code: str) -> str:
 def nothing() -> None: ...
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("others", "sentence"),
     [

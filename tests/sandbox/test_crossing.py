@@ -89,12 +89,14 @@ def same(one: Any, other: Any) -> bool:
     return one == other
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(VALUES)
 def test_any_value_survives_being_written_and_read(value: Any) -> None:
     assert same(restore(encode(value, strict=True, tuples=True)), value)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(VALUES)
 def test_any_value_comes_out_of_a_frame_as_it_went_in(value: Any) -> None:
@@ -105,6 +107,7 @@ def test_any_value_comes_out_of_a_frame_as_it_went_in(value: Any) -> None:
     assert same(got.value, listed(value))
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(VALUES, max_size=4))
 def test_any_value_goes_in_and_comes_back(values: list[Any]) -> None:
@@ -252,6 +255,7 @@ async def test_variables_that_cannot_be_are_refused(jail: Sandbox) -> None:
         await jail.open(tools=[], variables={"odd": object()})
 
 
+@pytest.mark.slow
 def test_a_graph_that_shares_its_parts_ends_in_bounded_time() -> None:
     shared: list[Any] = []
     for _ in range(60):

@@ -59,6 +59,7 @@ async def test_prints_before_a_failure_are_kept(run: Run) -> None:
     assert (failed.stdout, failed.stderr) == ("before\n", "warned\n")
 
 
+@pytest.mark.slow
 async def test_prints_before_a_kill_are_kept(session: Session, run: Run) -> None:
     await run("print('an earlier snippet')")
     killed = await run("import itertools\nprint('before')\nfor n in range(30_000): print(n)\n-1 in itertools.count()")
@@ -94,6 +95,7 @@ async def test_no_name_is_resolved_in_silence(run: Run) -> None:
     assert (await run("'valeu' in globals()")).value is False
 
 
+@pytest.mark.slow
 async def test_time_and_memory_say_that_variables_are_kept(session: Session, run: Run) -> None:
     await run("kept = 1")
     slow = await run("while True: pass")
@@ -156,6 +158,7 @@ async def test_coroutine_that_nobody_ran_says_so(run: Run) -> None:
     assert forgot.stderr == ""
 
 
+@pytest.mark.slow
 async def test_async_code_is_stopped_in_time(run: Run) -> None:
     slow = await run("import asyncio\nx = 1\nawait asyncio.sleep(60)")
     assert slow.kind == "timeout"

@@ -53,6 +53,7 @@ async def test_files_that_were_given_come_out_only_if_they_changed(jail: Sandbox
     await session.close()
 
 
+@pytest.mark.slow
 async def test_files_come_out_of_a_session_that_was_killed(session: Session) -> None:
     code = "import itertools\nopen('kept.txt','w').write('kept')\n-1 in itertools.count()"
     assert (await session.run(code, call_tool=answer)).kind == "timeout"

@@ -125,12 +125,14 @@ def stream(bodies: list[Any], seed: int) -> bytes:
     return mutated(b"".join(parts), chance) if seed % 3 else b"".join(parts)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(BODIES, max_size=5), st.integers(0, 1 << 32))
 def test_any_stream_is_survived(bodies: list[Any], seed: int) -> None:
     survive(stream(bodies, seed))
 
 
+@pytest.mark.slow
 @pytest.mark.bench
 def test_a_hundred_thousand_frames_are_survived_without_growing() -> None:
     seen: list[Any] = []
@@ -183,6 +185,7 @@ LARGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", LARGE, ids=range(len(LARGE)))
 def test_a_frame_of_any_shape_is_read_in_seconds(body: bytes) -> None:
     assert len(body) <= MAX_FRAME
@@ -271,6 +274,7 @@ async def converse(data: bytes, *, hang_up: bool, wall: float = 0.2) -> tuple[Ex
     return execution, peer
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(BODIES, max_size=5), st.integers(0, 1 << 32), st.booleans())
 def test_any_conversation_ends_in_an_execution(bodies: list[Any], seed: int, done: bool) -> None:
@@ -281,6 +285,7 @@ def test_any_conversation_ends_in_an_execution(bodies: list[Any], seed: int, don
     assert execution.ok == (execution.kind is None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
@@ -304,6 +309,7 @@ def test_silence_and_nonsense_end_the_session(data: bytes, kind: str | None) -> 
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.slow
 def test_a_flood_is_not_taken_in() -> None:
     """An inside that sends without end is read no further than a frame and one read more."""
 

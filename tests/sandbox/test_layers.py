@@ -102,6 +102,7 @@ def ask_two(first: str, second: Callable[[JSON], str], *without: str, tier: str 
     return anyio.run(main)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "code", "others"),
     [
@@ -126,6 +127,7 @@ def test_layer_holds_back_what_no_other_does(layer: str, code: str, others: tupl
     assert ask(code, *others, layer) is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layer", "code", "others"),
     [
@@ -239,6 +241,7 @@ def test_change_of_user_is_what_makes_the_limit_of_threads_hold_for_root() -> No
     assert ask(THREADS, "groups", "user") is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", ["namespaces", "landlock"])
 @pytest.mark.parametrize(("layer", "code"), [("memory", TOUCHED), ("threads", THREADS)])
 def test_control_groups_hold_where_the_limits_of_the_process_do_not(tier: str, layer: str, code: str) -> None:

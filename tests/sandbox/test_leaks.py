@@ -121,6 +121,7 @@ def test_sessions_leave_nothing(count: int, tier: str, tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_launcher_that_dies_is_replaced() -> None:
     async def main() -> None:
         sandbox = JailSandbox("namespaces", SandboxLimits(wall_seconds=3))
@@ -169,6 +170,7 @@ except RuntimeError:
 SIGNALS = {"kill -9": signal.SIGKILL, "ctrl-c": signal.SIGINT, "terminate": signal.SIGTERM, "hang up": signal.SIGHUP}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("ending", ["close", "return", "raise", *SIGNALS])
 def test_nothing_outlives_the_host(tier: str, ending: str, tmp_path: Path) -> None:

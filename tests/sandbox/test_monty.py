@@ -73,6 +73,7 @@ async def test_a_timeout_of_the_snippets_own_is_an_exception(session: Session) -
     assert ran.kind == "exception"
 
 
+@pytest.mark.slow
 async def test_time_in_a_tool_is_not_the_snippets(session: Session) -> None:
     import anyio
 
@@ -85,6 +86,7 @@ async def test_time_in_a_tool_is_not_the_snippets(session: Session) -> None:
     assert ran.cpu_seconds < 1
 
 
+@pytest.mark.slow
 async def test_the_sessions_time_is_limited() -> None:
     limits = SandboxLimits(wall_seconds=30, cpu_seconds=1)
     session = await get_sandbox("monty", limits=limits).open(tools=["echo"])

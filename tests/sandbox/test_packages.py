@@ -71,6 +71,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return wheels
 
 
+@pytest.mark.slow
 def test_a_set_is_built_once_with_hashes_and_told_about(index: Path, tmp_path: Path) -> None:
     news: list[str] = []
     made = package_set(["teapot"], progress=news.append)
@@ -90,6 +91,7 @@ def test_a_set_is_built_once_with_hashes_and_told_about(index: Path, tmp_path: P
     assert package_sets() == [made]
 
 
+@pytest.mark.slow
 def test_the_same_content_under_two_names_is_one_folder(index: Path) -> None:
     one, other = package_set(["teapot"], progress=print), package_set(["teapot>=2"], progress=print)
     assert one is not None
@@ -97,6 +99,7 @@ def test_the_same_content_under_two_names_is_one_folder(index: Path) -> None:
     assert one.folder == other.folder
 
 
+@pytest.mark.slow
 def test_names_mean_the_same_versions_until_they_are_resolved_anew(index: Path) -> None:
     old = package_set(["teapot<3"], progress=print)
     wheel(index, "teapot", "2.5", {"teapot.py": TEAPOT}, ["base-of-pots"])
@@ -107,6 +110,7 @@ def test_names_mean_the_same_versions_until_they_are_resolved_anew(index: Path) 
     assert package_set(["teapot<3"]) == new
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_what_was_locked_is_refused(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from wherry.sandbox import installers
 
@@ -123,6 +127,7 @@ def test_a_file_that_is_not_what_was_locked_is_refused(index: Path, monkeypatch:
     assert package_sets() == []
 
 
+@pytest.mark.slow
 def test_two_at_once_build_one(index: Path) -> None:
     news: list[str] = []
     with ThreadPoolExecutor(2) as pool:
@@ -132,6 +137,7 @@ def test_two_at_once_build_one(index: Path) -> None:
     assert sum(line.startswith("Installing") for line in news) == 1
 
 
+@pytest.mark.slow
 def test_what_a_killed_build_left_is_no_set_and_in_nobodys_way(index: Path) -> None:
     made = package_set(["teapot"], progress=print)
     assert made is not None
@@ -144,12 +150,14 @@ def test_what_a_killed_build_left_is_no_set_and_in_nobodys_way(index: Path) -> N
     assert not final.with_suffix(".building").exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_package_is_named_with_what_the_installer_said(index: Path) -> None:
     with pytest.raises(SandboxUnavailable, match="no_such_pot") as caught:
         package_set(["no_such_pot"])
     assert "check the name" in (caught.value.hint or "")
 
 
+@pytest.mark.slow
 def test_an_index_that_does_not_answer_is_said(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", "http://user:secret@127.0.0.1:9/simple")
@@ -166,6 +174,7 @@ def test_a_cache_that_cannot_be_written_is_said(index: Path, tmp_path: Path, mon
         package_set(["teapot"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tier", ["namespaces", "landlock", "unsafe"])
 async def test_sessions_import_it_and_nothing_of_the_application(index: Path, tier: str) -> None:
     try:
@@ -185,6 +194,7 @@ async def test_sessions_import_it_and_nothing_of_the_application(index: Path, ti
     await sandbox.close()
 
 
+@pytest.mark.slow
 async def test_packages_are_imported_before_any_session(index: Path) -> None:
     try:
         sandbox = get_sandbox("auto", limits=LIMITS, packages=["teapot"])
@@ -196,6 +206,7 @@ async def test_packages_are_imported_before_any_session(index: Path) -> None:
     await sandbox.close()
 
 
+@pytest.mark.slow
 def test_a_package_that_cannot_be_imported_is_refused_with_its_reason(index: Path) -> None:
     wheel(index, "cracked", "1.0", {"cracked.py": "raise RuntimeError('it leaks')\n"})
     with pytest.raises(SandboxUnavailable, match="'cracked' cannot be used here: RuntimeError: it leaks"):
@@ -203,6 +214,7 @@ def test_a_package_that_cannot_be_imported_is_refused_with_its_reason(index: Pat
     assert get_sandbox("auto", limits=LIMITS).tier  # the tier itself is not to blame
 
 
+@pytest.mark.slow
 def test_import_names_find_their_distribution(index: Path) -> None:
     made = package_set(["yaml"], progress=print)
     assert made is not None
@@ -210,12 +222,14 @@ def test_import_names_find_their_distribution(index: Path) -> None:
     assert made.versions == {"PyYAML": "6.0"}
 
 
+@pytest.mark.slow
 def test_a_distributions_name_finds_its_modules(index: Path) -> None:
     made = package_set(["base-of-pots>=1", "PyYAML>=6"], progress=print)
     assert made is not None
     assert made.modules == ("yaml", "base_of_pots")
 
 
+@pytest.mark.slow
 def test_uv_gives_the_same(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uv = Path(sys.executable).with_name("uv")
     if not uv.exists():
@@ -267,6 +281,7 @@ def test_no_name_becomes_an_option_a_path_or_an_address(name: str) -> None:
         assert not set(requirement.specifier) & set("/\\:;@\n\r\t\0'\"")
 
 
+@pytest.mark.slow
 async def test_an_agent_is_told_what_it_can_import_and_its_user_what_was_missing(index: Path) -> None:
     model = ScriptedModel(["```python\nimport kettle\n```", "```python\nimport teapot\nfinal_answer(teapot.SIZE)\n```"])
     store = open_store("memory://")
@@ -283,6 +298,7 @@ async def test_an_agent_is_told_what_it_can_import_and_its_user_what_was_missing
     assert "authorized_imports=['kettle'] makes it importable" in hints
 
 
+@pytest.mark.slow
 def test_a_build_without_anybody_who_watches_says_so_once(index: Path, caplog: pytest.LogCaptureFixture) -> None:
     package_set(["teapot"])
     package_set(["teapot"])
@@ -291,6 +307,7 @@ def test_a_build_without_anybody_who_watches_says_so_once(index: Path, caplog: p
     ]
 
 
+@pytest.mark.slow
 def test_a_folder_named_pip_where_the_user_stands_is_not_run(index: Path, tmp_path: Path) -> None:
     (tmp_path / "pip").mkdir()
     (tmp_path / "pip" / "__init__.py").write_text("")

@@ -160,6 +160,7 @@ async def test_every_tier_makes_a_session_again(tier: str) -> None:
         await session.close()
 
 
+@pytest.mark.slow
 async def test_a_repetition_does_not_wait(session: Session, other: Session) -> None:
     import time
 
@@ -212,6 +213,7 @@ async def test_what_differs_is_named(session: Session, other: Session, code: str
         await rebuild(other, changed, tools=["echo", "fail"], bind=bind)
 
 
+@pytest.mark.slow
 async def test_what_a_limit_stopped_is_left_out(session: Session, other: Session) -> None:
     first = Recorder(session)
     await first.run("a = 1")

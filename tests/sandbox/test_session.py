@@ -78,6 +78,7 @@ async def test_memory_that_was_taken_can_be_given_back(jail: Sandbox) -> None:
     await session.close()
 
 
+@pytest.mark.slow
 async def test_c_loop_that_never_looks_up_is_killed(session: Session) -> None:
     stuck = await session.run("import itertools\n-1 in itertools.count()", call_tool=answer)
     assert stuck.kind == "timeout"
@@ -86,6 +87,7 @@ async def test_c_loop_that_never_looks_up_is_killed(session: Session) -> None:
         await session.run("1", call_tool=answer)
 
 
+@pytest.mark.slow
 async def test_snippet_that_was_told_to_stop_gains_no_time_by_calling_a_tool(session: Session) -> None:
     code = "import time\ntry: time.sleep(60)\nexcept BaseException: pass\necho()\nwhile True: pass"
     with anyio.fail_after(20):
@@ -112,6 +114,7 @@ threading.Thread(target=spin, daemon=True).start()
     assert spent < 0.25
 
 
+@pytest.mark.slow
 async def test_wall_clock_stands_while_the_host_answers(session: Session) -> None:
     async def slow(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
         await asyncio.sleep(2.2)  # over the limit of two seconds: what is tested is time itself
@@ -176,6 +179,7 @@ async def test_interrupt_stops_the_snippet(session: Session) -> None:
     assert "interrupted" in stopped.error
 
 
+@pytest.mark.slow
 async def test_final_answer_counts_even_if_the_snippet_must_be_killed(session: Session) -> None:
     code = "import itertools\ntry:\n    final_answer([1])\nfinally:\n    -1 in itertools.count()"
     ended = await session.run(code, call_tool=answer)
@@ -348,6 +352,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_no_process_outlives_the_host(jail: Sandbox, number: signal.Signals) -> None:
     host = subprocess.Popen([sys.executable, "-c", HOST], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)

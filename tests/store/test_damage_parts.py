@@ -69,6 +69,7 @@ def assert_as_before(store: Store) -> None:
         store.message(DIGEST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["normal", "full"])
 @pytest.mark.parametrize("name", WRITES)
 def test_a_write_that_waits_too_long_for_a_lock_changes_nothing(tmp_path: Path, name: str, mode: str) -> None:
@@ -118,6 +119,7 @@ store.close()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["normal", "full"])
 def test_a_write_for_which_there_is_no_room_changes_nothing(tmp_path: Path, mode: str) -> None:
     command = [sys.executable, "-c", FULL, f"sqlite:///{tmp_path}/w.db?synchronous={mode}"]

@@ -69,6 +69,7 @@ def test_one_of_several_in_a_process_gets_through(url: str, kind: Kind) -> None:
         store.close()
 
 
+@pytest.mark.slow
 def test_one_of_several_processes_gets_through(url: str) -> None:
     id = question(url, "ap-00000000000000aa")
     environment, words = {**os.environ, "WHERRY_STORE": url}, ("approve", "deny")

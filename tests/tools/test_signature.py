@@ -6,6 +6,7 @@ import ast
 import dataclasses
 from typing import Any, Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,7 @@ def containers(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[di
 schemas = st.recursive(leaves, containers, max_leaves=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(texts | st.sampled_from("abc"), schemas, max_size=4), texts, schemas)
 def test_every_schema_is_one_line_of_python(

@@ -112,6 +112,7 @@ def requests_of(result: RunResult, store: Store) -> list[str]:
     return [message.content for message in messages_of_request(store, result.run_id, 2) if MARK in message.content]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tools", "code"])
 @pytest.mark.parametrize("way", ["page", "mail", "file"])
 def test_canaries(way: str, kind: str, tmp_path: Path) -> None:
@@ -225,6 +226,7 @@ class TestTaint:
         result = ToolCallingAgent([fetch], model, store=open_store("memory://")).run("Go.")
         check_harmless(model.requests[-1].messages[-1].content, result.run_id)
 
+    @pytest.mark.slow
     def test_a_large_content_is_found_again_and_still_fenced(self) -> None:
         @tool(untrusted=True)
         def fetch() -> str:
@@ -308,6 +310,7 @@ class TestSanitised:
     def test_what_people_write_stays(self, text: str) -> None:
         assert sanitised(text) == text
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "part", ["<script", "<!--", "![[", "\x1b]", " \t", "## ", "<|", "[\u200c", "</script ", "\n"]
     )

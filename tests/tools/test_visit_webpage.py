@@ -92,6 +92,7 @@ class TestAddresses:
         with pytest.raises(ToolError, match="unusual spelling"):
             check_host(written)
 
+    @pytest.mark.slow
     @given(st.lists(st.ip_addresses(), min_size=1, max_size=4))
     def test_one_bad_address_spoils_all(self, addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> None:
         with pytest.raises(ToolError):
@@ -217,6 +218,7 @@ class TestHowMuch:
         with serving({"/": endless}) as site:
             assert (await visit(site.url(), max_bytes=100_000, robots=False)).count("q") == 100_000
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("packed", ["gzip", "deflate", "raw"])
     async def test_a_bomb_is_cut(self, packed: str) -> None:
         data = b"z" * 50_000_000

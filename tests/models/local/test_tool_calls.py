@@ -62,6 +62,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.dictionaries(st.text(max_size=5), json_values, max_size=3))
 def test_a_rendered_call_is_read_back_as_it_was(arguments: dict[str, Any]) -> None:
