@@ -8,8 +8,9 @@ import threading
 from typing import Any
 
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from wherry import ScriptedModel
 from wherry.compat.autogen import AssistantAgent, ConversableAgent, UserProxyAgent
@@ -49,6 +50,22 @@ def test_a_chat_over_a_web_socket() -> None:
     assert heard[0] == "What about? "
     assert [message["content"] for message in result.chat_history] == ["Numbers.", "One?", "Go on.", "Two."]
     assert isinstance(IOStream.get_default(), IOConsole)  # elsewhere nothing has changed
+
+
+def test_no_page_of_the_web_speaks_for_its_reader() -> None:
+    with IOWebsockets.run_server_in_thread(port=0, on_connect=lambda s: s.print("Hello.")) as address:
+        for page in ("https://example.com", "http://localhost.example.com", "null"):
+            with pytest.raises(InvalidStatus, match="403"):
+                connect(address, origin=Origin(page))
+        with connect(address, origin=Origin("http://localhost:8000")) as client:
+            assert client.recv(timeout=20) == "Hello.\n"
+    with (
+        IOWebsockets.run_server_in_thread(
+            port=0, on_connect=lambda s: s.print("Hello."), origins=["https://example.com"]
+        ) as address,
+        connect(address, origin=Origin("https://example.com")) as client,
+    ):
+        assert client.recv(timeout=20) == "Hello.\n"
 
 
 def test_a_chat_ends_when_its_person_is_gone(caplog: pytest.LogCaptureFixture) -> None:

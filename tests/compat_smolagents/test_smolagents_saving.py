@@ -344,6 +344,7 @@ def test_what_cannot_be_saved_of_an_agent_is_said(tmp_path: Path) -> None:
         tool_agent("", tools=[WebSearch()]).to_dict()
     with pytest.raises(ValueError, match="JSON"):
         CodeAgent([], Scripted(""), verbosity_level=-1, executor_kwargs={"x": object()}).save(tmp_path)
+    assert not [*tmp_path.iterdir()]
     for name in ("push_to_hub", "from_hub"):
         with pytest.raises(ConfigurationError, match="hub"):
             getattr(code_agent("x"), name)("me/mine")

@@ -152,3 +152,11 @@ def test_engines_by_name(service: Service, monkeypatch: pytest.MonkeyPatch) -> N
         search_apis.bing("boats", 1, service.url)
     with pytest.raises(ToolError, match="No results found! Try"):
         search_apis.listed([])
+
+
+def test_a_service_that_repeats_its_key_tells_nobody(service: Service) -> None:
+    search = ApiWebSearchTool(endpoint=service.url, api_key="of-this-test-0123456789", rate_limit=None)
+    service.gives({"error": "of-this-test-0123456789 has spent what it may"}, 429)
+    with pytest.raises(ToolError, match="has spent") as refused:
+        search("x")
+    assert "of-this-test" not in str(refused.value)

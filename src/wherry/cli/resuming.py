@@ -34,9 +34,8 @@ def resume_run(
     if worker is not None:
         keep_in(worker, store)
         run_id = find_run(worker.store, beginning).run_id
-        next(
-            iter(read_events(worker.store, run_id)), None
-        )  # of a pruned run it says that, before anything says to go on with it
+        # Of a pruned run this says so, before anything says to go on with it.
+        next(iter(read_events(worker.store, run_id)), None)
     else:
         run_id, worker = _made_again(beginning, model=model, store=store)
     check_model(worker)

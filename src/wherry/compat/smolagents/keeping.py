@@ -116,23 +116,23 @@ class Kept:
         """
         agent = cast("Any", self)
         saved = self.to_dict()
+        names = [one["name"] for one in saved["tools"]]
+        managed = {name: type(one).__name__ for name, one in agent.managed_agents.items()}
+        try:
+            text = json.dumps({**saved, "tools": names, "managed_agents": managed}, indent=4)
+        except TypeError as error:  # before anything is written
+            raise ValueError(f"the agent cannot be saved as JSON: {error}") from error
         folder = Path(output_dir)
         tools = folder / "tools"
         tools.mkdir(parents=True, exist_ok=True)
         for one in saved["tools"]:
             (tools / f"{one['name']}.py").write_text(one["code"], encoding="utf-8")
-        for name, managed in agent.managed_agents.items():
-            managed.save(folder / "managed_agents" / name)
+        for name, below in agent.managed_agents.items():
+            below.save(folder / "managed_agents" / name)
         for place in (folder, tools, folder / "managed_agents"):
             if place.is_dir():
                 (place / "__init__.py").touch()
         (folder / "requirements.txt").write_text("".join(f"{one}\n" for one in saved["requirements"]), encoding="utf-8")
-        saved["tools"] = [one["name"] for one in saved["tools"]]
-        saved["managed_agents"] = {name: type(one).__name__ for name, one in agent.managed_agents.items()}
-        try:
-            text = json.dumps(saved, indent=4)
-        except TypeError as error:
-            raise ValueError(f"the agent cannot be saved as JSON: {error}") from error
         (folder / "agent.json").write_text(text, encoding="utf-8")
 
     @classmethod

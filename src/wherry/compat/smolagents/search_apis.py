@@ -17,6 +17,8 @@ from xml.etree import ElementTree
 
 from wherry.compat.smolagents.tools import Tool
 from wherry.errors import ToolError
+from wherry.models.api_key import ApiKey
+from wherry.redaction import hold, redact
 from wherry.tools.egress import check_egress
 from wherry.tools.values import brief
 
@@ -61,6 +63,7 @@ class GoogleSearchTool(Tool):
         self.organic_key = "organic_results" if serpapi else "organic"
         self.endpoint = "https://serpapi.com/search.json" if serpapi else "https://google.serper.dev/search"
         self.api_key = _key("SERPAPI_API_KEY" if serpapi else "SERPER_API_KEY")
+        hold(self.api_key, self)
 
     def forward(self, query: str, filter_year: int | None = None) -> str:
         asked: dict[str, Any] = {"q": query}
@@ -113,6 +116,7 @@ class ApiWebSearchTool(Tool):
         self.endpoint = endpoint or "https://api.search.brave.com/res/v1/web/search"
         self.api_key_name = api_key_name or "BRAVE_API_KEY"
         self.api_key = api_key or os.environ.get(self.api_key_name, "")
+        hold(self.api_key, self)
         self.headers = dict(headers or {"X-Subscription-Token": self.api_key})
         self.params = dict(params or {"count": 10})
         self.rate_limit = rate_limit
@@ -159,7 +163,8 @@ def exa(query: str, most: int, endpoint: str = "https://api.exa.ai/search") -> l
         ToolError: there was no answer.
     """
     body = {"query": query, "numResults": most, "contents": {"highlights": True}}
-    found = _json(endpoint, headers={"x-api-key": _key("EXA_API_KEY")}, body=body)
+    key = ApiKey(_key("EXA_API_KEY"), "EXA_API_KEY")
+    found = _json(endpoint, headers={"x-api-key": key.reveal()}, body=body)
     return [
         {
             "title": str(one.get("title") or ""),
@@ -232,7 +237,7 @@ def _asked(url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None,
             return cast("bytes", answer.read(LARGEST))
     except HTTPError as error:
         with error:
-            said = error.read(2_000).decode(errors="replace")
+            said = redact(error.read(2_000).decode(errors="replace"))  # some repeat the key that they were sent
         raise ToolError(f"{shown} refused the search (status {error.code}): {brief(said, 500)}") from None
     except (URLError, OSError) as error:
         reason = getattr(error, "reason", error)

@@ -1,4 +1,4 @@
-"""The names that programs import from `autogen.agentchat.utils`."""
+"""The names that programs import from `autogen.agentchat.utils`: the module's own is not ours to choose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where agents print and ask: a stream of a program's own instead of the terminal."""
+"""Where agents print and ask: a stream of a program's own instead of the terminal; named as programs import it."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from websockets.sync.server import Server, ServerConnection
 
 logger = logging.getLogger(__name__)
+
+# Programs send none. Not "null", which files have: any page can have a frame of that origin.
+_ORIGINS = (None, re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?"))
 
 __all__ = ["IOStream", "IOWebsockets", "InputStream", "OutputStream"]
 
@@ -77,7 +81,8 @@ class IOWebsockets(IOStream):
             port: Where; 0 for one that is free.
             on_connect: Called for each who connects, in a thread in which agents print to them and ask them.
             ssl_context: Of a server that is to be safe on its way.
-            kwargs: For the server of the websockets package.
+            kwargs: For the server of the websockets package. Without `origins`, programs may connect, and pages that a
+                server on this machine gave, but no other page: it could speak for whoever reads it.
 
         Raises:
             ConfigurationError: the websockets package is not installed.
@@ -98,7 +103,11 @@ class IOWebsockets(IOStream):
             except Exception as error:  # noqa: BLE001 - a program's own function; the server goes on for others
                 logger.warning("on_connect failed: %s: %s", type(error).__name__, error)
 
-        options: dict[str, Any] = {**kwargs, **({} if ssl_context is None else {"ssl": ssl_context})}
+        options: dict[str, Any] = {
+            "origins": _ORIGINS,
+            **kwargs,
+            **({} if ssl_context is None else {"ssl": ssl_context}),
+        }
         server: Server = serve(connected, host, port, **options)
         thread = threading.Thread(target=server.serve_forever, name="wherry-websockets", daemon=True)
         thread.start()
